@@ -1,0 +1,110 @@
+# Hearth. Targets a person types:
+#
+#   make            build/hearth
+#   make demo       a coordinator and two workers on loopback answer a prompt
+#   make test       what CI runs: units, golden vectors, fuzzers, clusters
+#   make asan tsan  the unit tests under sanitizers
+#   make lint       layers, format, banned functions
+#   make install    PREFIX=/usr/local
+#   make clean
+#
+# Variables: V=1 shows full command lines; CC; BUILD (default build);
+# WERROR=1 turns warnings into errors (CI does); SAN=address|thread.
+# `make deps` installs what is missing from Debian's packages, or says what to
+# type; demo and test call it.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+CC ?= cc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),@:,@printf '  %-5s %s\n')
+
+DIRS := base kernels model scheduler net worker coordinator cli
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
+        -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
+CFLAGS ?= -O3 -g
+STD := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/gen -pthread -fno-math-errno
+LIBS := -lnng -luv -lmbedtls -lmbedx509 -lmbedcrypto -lcrypto -lopenblas \
+        -lpcre2-8 -ljansson -lm -lpthread
+ifeq ($(SAN),address)
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all \
+            -fno-omit-frame-pointer
+else ifeq ($(SAN),thread)
+SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+endif
+ALLFLAGS = $(STD) $(WARN) $(CFLAGS) $(SANFLAGS)
+
+ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+ALL_SRC := $(sort $(foreach d,$(DIRS),$(wildcard $(d)/*.c)))
+ifeq ($(ARCH),x86_64)
+SRC := $(filter-out %_neon.c,$(ALL_SRC))
+else ifeq ($(ARCH),aarch64)
+SRC := $(filter-out %_avx2.c %_avx512.c,$(ALL_SRC))
+else
+SRC := $(filter-out %_neon.c %_avx2.c %_avx512.c,$(ALL_SRC))
+endif
+OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
+MAIN_OBJ := $(BUILD)/obj/cli/main.o
+LIB_OBJ := $(filter-out $(MAIN_OBJ),$(OBJ))
+LIB := $(BUILD)/libhearth.a
+
+# Instruction sets are per file, chosen at run time.
+%_avx2.o: ISAFLAGS := -mavx2 -mfma -mf16c
+%_avx512.o: ISAFLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq \
+	-mavx512vnni -mavx512vbmi -mavx512bf16 -mavx2 -mfma -mf16c
+%_neon.o: ISAFLAGS := -march=armv8.2-a+dotprod+fp16
+# The reference is the definition: no contraction, no reassociation.
+%_ref.o: ISAFLAGS := -ffp-contract=off
+
+UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c))
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
+# Helpers shared by tests: everything in tests/unit that is no test.
+UNIT_AUX := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
+UNIT_AUX_OBJ := $(UNIT_AUX:%.c=$(BUILD)/obj/%.o)
+TOOL_SRC := $(wildcard tests/tools/*.c)
+TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$(BUILD)/tools/%)
+
+.PHONY: all deps demo test unit lint asan tsan fuzz cluster-test arm-test \
+        install clean tools docs
+all: $(BUILD)/hearth
+
+$(BUILD)/hearth: $(MAIN_OBJ) $(LIB)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALLFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(LIB): $(LIB_OBJ)
+	$(say) AR $@
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(ALLFLAGS) $(ISAFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: tests/unit/%.c $(UNIT_AUX_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(say) TEST $@
+	$(Q)$(CC) $(ALLFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(UNIT_AUX_OBJ) \
+		$(LIB) $(LIBS) -lcriterion
+
+$(BUILD)/tools/%: tests/tools/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(say) TOOL $@
+	$(Q)$(CC) $(ALLFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(LIB) $(LIBS)
+
+tools: $(TOOL_BIN)
+
+deps:
+	$(Q)scripts/deps
+
+unit: $(UNIT_BIN)
+	$(Q)scripts/run-units $(UNIT_BIN)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,57 @@
+/* limits.h - every maximum of the program, in one place. No buffer, queue or
+ * loop exists without one. Protocol limits bind both sides: changing one is a
+ * protocol change. Units are last in the names. */
+#ifndef HTH_BASE_LIMITS_H
+#define HTH_BASE_LIMITS_H
+
+/* Cluster */
+#define HTH_RANKS_MAX 32u            /* coordinator included */
+#define HTH_DEVICES_MAX 256u         /* paired, not necessarily present */
+#define HTH_NAME_MAX 64u             /* device name, bytes with the NUL */
+#define HTH_THREADS_MAX 256u
+
+/* Steps */
+#define HTH_STEP_ROWS_MAX 512u       /* (sequence, position, token) rows */
+#define HTH_SEQS_MAX 64u             /* live sequences of one coordinator */
+#define HTH_CTX_MAX (1u << 20)       /* positions of one sequence */
+#define HTH_CANDIDATES_MAX 256u      /* per rank and row */
+#define HTH_KV_BLOCK_POSITIONS 32u
+
+/* Model shapes (reject a file beyond them before allocating anything) */
+#define HTH_LAYERS_MAX 512u
+#define HTH_HEADS_MAX 1024u
+#define HTH_HEAD_DIM_MAX 512u
+#define HTH_DIM_MAX (1u << 17)
+#define HTH_FF_MAX (1u << 20)
+#define HTH_VOCAB_MAX (1u << 20)
+#define HTH_EXPERTS_MAX 1024u
+
+/* GGUF */
+#define HTH_GGUF_SPLITS_MAX 256u
+#define HTH_GGUF_KVS_MAX 65536u
+#define HTH_GGUF_TENSORS_MAX 65536u
+#define HTH_GGUF_KEY_BYTES_MAX 65535u
+#define HTH_GGUF_NAME_BYTES_MAX 64u
+#define HTH_GGUF_STRING_BYTES_MAX (64u << 20)
+#define HTH_GGUF_ARRAY_MAX (64u << 20)
+
+/* Tokenizer */
+#define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
+#define HTH_TOKEN_BYTES_MAX 4096u        /* one token's text */
+
+/* Links and frames */
+#define HTH_FRAME_BYTES_MAX (1u << 18)   /* payload of one data frame */
+#define HTH_CONTROL_BYTES_MAX (4u << 20) /* one control message */
+#define HTH_CHUNK_BYTES (1u << 20)       /* weight transfer chunk */
+#define HTH_CHUNKS_IN_FLIGHT 4u          /* per worker */
+#define HTH_LINK_DEADLINE_MS 3000u       /* silence on a data link in a step */
+#define HTH_HEARTBEAT_MS 1000u
+#define HTH_LOST_AFTER_MS 4000u
+
+/* Requests */
+#define HTH_PROMPT_BYTES_MAX (16u << 20)
+#define HTH_STOPS_MAX 16u
+#define HTH_STOP_BYTES_MAX 256u
+#define HTH_BIAS_MAX 1024u
+
+#endif
