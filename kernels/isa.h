@@ -1,0 +1,70 @@
+/* isa.h - the seam between the operations of ops.h and their instruction-set
+ * versions. Internal to kernels/ (and its tests).
+ *
+ * One table per set: kernels_ref.c (scalar, the definition), *_avx2.c,
+ * *_avx512.c, *_neon.c. A table may leave an entry NULL only while it is being
+ * built: hth_isa_init() fills NULLs from the next best set that the CPU has.
+ *
+ * Quantised activations: rows of int8 in blocks of 32 with an f32 scale d per
+ * block (d = max|x| / 127, q = round(x / d)), and the sums of q over each 16
+ * numbers, which types with an offset or a minimum need. One format serves
+ * every quantised weight type, so q, k, v of different types share it. */
+#ifndef HTH_KERNELS_ISA_H
+#define HTH_KERNELS_ISA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+#define HTH_Q8_BLOCK 32u
+#define HTH_Q8_SUM 16u
+
+struct hth_q8 {
+    int8_t *q;     /* [n][cols], rows 64-byte aligned when cols % 64 == 0 */
+    float *d;      /* [n][cols / 32] */
+    int16_t *sums; /* [n][cols / 16] */
+    uint32_t n;
+    uint32_t cols;
+};
+
+struct hth_isa {
+    const char *name;
+    bool (*usable)(void); /* does this CPU have it? */
+    /* Quantise one row of cols numbers (cols % 32 == 0). */
+    void (*q8_row)(const float *x, uint32_t cols, int8_t *q, float *d,
+                   int16_t *sums);
+    /* y[r * ldy + o] = sum_c x[r][c] w[o][c] for all x->n rows r and
+     * o in [first, first + count); w of a quantised type. */
+    void (*gemm_q8)(const struct hth_mat *w, uint32_t first, uint32_t count,
+                    const struct hth_q8 *x, float *y, size_t ldy);
+    /* The same for w of f32, f16, bf16 with f32 x [n][ldx]. */
+    void (*gemm_float)(const struct hth_mat *w, uint32_t first,
+                       uint32_t count, const float *x, size_t ldx, uint32_t n,
+                       float *y, size_t ldy);
+    void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t d,
+                    float eps);
+    void (*rope)(float *v, uint32_t heads, uint32_t head_dim,
+                 uint32_t rot_dim, const float *cosines, const float *sines,
+                 bool neox);
+    void (*swiglu)(float *gate, const float *up, size_t n);
+    void (*add)(float *x, const float *y, size_t n);
+    void (*axpy)(float *x, float a, const float *y, size_t n);
+    void (*softmax)(float *x, size_t n);
+    void (*f32_to_f16)(const float *src, uint16_t *dst, size_t n);
+    void (*f16_to_f32)(const uint16_t *src, float *dst, size_t n);
+    void (*attn_fold)(const struct hth_attn_part *part);
+};
+
+extern const struct hth_isa hth_isa_ref;
+extern const struct hth_isa hth_isa_avx2;
+extern const struct hth_isa hth_isa_avx512;
+extern const struct hth_isa hth_isa_neon;
+
+/* The set in use; for tests and matmul.c. */
+const struct hth_isa *hth_isa_now(void);
+/* The i-th set compiled in, best first; NULL past the end. */
+const struct hth_isa *hth_isa_at(uint32_t i);
+
+#endif
