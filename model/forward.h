@@ -1,0 +1,71 @@
+/* forward.h - one rank's share of the forward pass.
+ *
+ * A step takes a batch of (sequence, position) rows with their embeddings and
+ * leaves the hidden state after the last layer in place; every rank ends with
+ * the same bits, because the residual is replicated and the all-reduce gives
+ * the same sum everywhere. After hth_kv_reserve() for the rows, a step
+ * allocates nothing, locks nothing and calls no system beyond the
+ * collective's. One thread drives it; the pool computes. */
+#ifndef HTH_MODEL_FORWARD_H
+#define HTH_MODEL_FORWARD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "kernels/pool.h"
+#include "model/collective.h"
+#include "model/kv.h"
+#include "model/shard.h"
+#include "model/spec.h"
+
+struct hth_forward;
+
+struct hth_forward_opts {
+    const struct hth_spec *spec; /* borrowed for life */
+    const struct hth_plan *plan; /* borrowed for life */
+    uint32_t rank;
+    uint32_t rows_max; /* of a step, <= HTH_STEP_ROWS_MAX */
+    uint32_t kv_type;  /* HTH_F32 or HTH_F16 */
+    uint32_t ctx_max;
+    uint64_t kv_bytes_max;
+    struct hth_pool *pool; /* borrowed; NULL: the calling thread only */
+};
+
+HTH_MUST_CHECK int hth_forward_open(struct hth_forward **out,
+                                    const struct hth_forward_opts *opts,
+                                    struct hth_err *err);
+void hth_forward_close(struct hth_forward *f); /* NULL is fine */
+
+/* Give the packed bytes of block `index` (borrowed until close). Blocks of 0
+ * bytes need not be bound. */
+void hth_forward_bind(struct hth_forward *f, uint32_t index,
+                      const void *data);
+/* The other ranks; NULL: this rank is alone. */
+void hth_forward_join(struct hth_forward *f, struct hth_collective *c);
+struct hth_kv *hth_forward_kv(struct hth_forward *f);
+
+struct hth_batch {
+    uint32_t rows;
+    const uint32_t *seq; /* [rows] */
+    const uint32_t *pos; /* [rows]; rows of one sequence ascend */
+    float *x;            /* [rows][dim] in: embeddings; out: hidden state */
+};
+
+struct hth_forward_times {
+    uint64_t compute_ns;
+    uint64_t reduce_ns; /* inside the collective */
+    uint64_t steps;
+};
+
+HTH_MUST_CHECK int hth_forward_step(struct hth_forward *f,
+                                    const struct hth_batch *b,
+                                    struct hth_err *err);
+/* Logits of this rank's vocabulary rows for one hidden row: out[share.vocab].
+ * x: [n][dim], out: [n][share.vocab]. */
+void hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
+                        float *out);
+const struct hth_forward_times *hth_forward_times(const struct hth_forward *f);
+
+#endif
