@@ -1,0 +1,97 @@
+/* engine.h - rank 0 and the request loop: prompts in, tokens out.
+ *
+ * Owns a thread that runs steps over all live requests: one decode row of
+ * each, plus a chunk of prompts. Owns rank 0's weights (read from the GGUF)
+ * and the star over the workers' links. It never exits because of a device: a
+ * failed link ends every request in flight with a sentence naming the device,
+ * then `lost` is called and the engine waits to be attached again.
+ *
+ * Threads: load, attach, detach, close from one controlling thread; submit and
+ * cancel from any. Callbacks come from the engine's thread; they must not
+ * block for long and must not call load, attach, detach or close. After a
+ * submit that returned HTH_OK, on_end is called exactly once. */
+#ifndef HTH_COORDINATOR_ENGINE_H
+#define HTH_COORDINATOR_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "model/gguf.h"
+#include "model/sampler.h"
+#include "model/tokenizer.h"
+#include "net/link.h"
+#include "worker/rank.h"
+
+struct hth_engine;
+
+struct hth_engine_opts {
+    const struct hth_gguf *gguf;           /* borrowed for life */
+    const struct hth_tokenizer *tokenizer; /* borrowed; NULL: no end tokens */
+    uint32_t threads;
+    uint64_t memory_bytes; /* 0: no bound */
+    /* A worker's link failed: its rank, and a sentence. Engine thread. */
+    void (*lost)(void *ctx, uint32_t rank, const struct hth_err *err);
+    void *ctx;
+};
+
+HTH_MUST_CHECK int hth_engine_open(struct hth_engine **out,
+                                   const struct hth_engine_opts *opts,
+                                   struct hth_err *err);
+/* Ends requests in flight with HTH_ECANCELLED. NULL is fine. */
+void hth_engine_close(struct hth_engine *e);
+
+/* Load rank 0's share of a session (session->rank is 0). Replaces the one
+ * before; a session with the same plan, types and context keeps the weights.
+ * Blocks while loading. Detaches first. */
+HTH_MUST_CHECK int hth_engine_load(struct hth_engine *e,
+                                   const struct hth_session *session,
+                                   struct hth_err *err);
+/* Serve over links[1 .. ranks - 1] (links[0] is unused and NULL). The engine
+ * owns the links from here on, on error too. ranks == 1: links may be NULL. */
+HTH_MUST_CHECK int hth_engine_attach(struct hth_engine *e,
+                                     struct hth_link **links, uint32_t ranks,
+                                     struct hth_err *err);
+/* Stop serving: requests in flight end with *why (copied), links close.
+ * Blocks until the step in progress is over. */
+void hth_engine_detach(struct hth_engine *e, const struct hth_err *why);
+bool hth_engine_attached(const struct hth_engine *e);
+
+struct hth_request_stats {
+    uint32_t prompt_tokens, generated_tokens;
+    uint64_t queue_ns, prefill_ns, decode_ns; /* decode: after token 1 */
+    uint64_t compute_ns, reduce_ns;           /* rank 0, while it ran */
+    uint64_t sent_bytes, received_bytes;      /* all links, payload */
+};
+
+struct hth_request {
+    const uint32_t *tokens; /* copied by submit */
+    uint32_t count;         /* >= 1 */
+    uint32_t generate_max;  /* 0: only the prompt is run */
+    bool ignore_end;        /* go on after an end token */
+    struct hth_sampling sampling; /* copied */
+    /* All may be NULL except on_end. */
+    void (*on_prefill)(void *ctx, uint32_t done, uint32_t total);
+    /* Each generated token, an end token excepted. Return false to stop (a
+     * stop string): the request ends with HTH_OK. */
+    bool (*on_token)(void *ctx, uint32_t id);
+    /* All logits after each prompt token ([vocab], borrowed), in order. */
+    void (*on_logits)(void *ctx, uint32_t index, const float *logits,
+                      uint32_t vocab);
+    void (*on_end)(void *ctx, int status, const struct hth_err *err,
+                   const struct hth_request_stats *stats);
+    void *ctx;
+};
+
+/* HTH_EBUSY when the queue is full, HTH_EOVERFLOW when prompt + generate_max
+ * exceed the context (both numbers in the text), HTH_EUNREACHABLE when not
+ * attached. *id is for cancel. */
+HTH_MUST_CHECK int hth_engine_submit(struct hth_engine *e,
+                                     const struct hth_request *r,
+                                     uint64_t *id, struct hth_err *err);
+/* End a request within a step; on_end gets HTH_ECANCELLED. Unknown ids are
+ * ignored. */
+void hth_engine_cancel(struct hth_engine *e, uint64_t id);
+
+#endif

@@ -1,0 +1,79 @@
+/* rank.h - a rank: its blocks in memory, its KV cache, its step loop.
+ *
+ * Used by the worker daemon for ranks >= 1 (hth_rank_serve() on a thread of
+ * its own) and by the coordinator's engine for rank 0. Weights are read into
+ * memory at load; the loader calls back for each block, so that the store, a
+ * local GGUF or a test can feed it. */
+#ifndef HTH_WORKER_RANK_H
+#define HTH_WORKER_RANK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cursor.h"
+#include "base/status.h"
+#include "model/forward.h"
+#include "net/link.h"
+#include "net/star.h"
+
+/* Everything a rank must know, as the coordinator sends it; opaque bytes to
+ * the control plane. */
+struct hth_session {
+    uint64_t id; /* chosen by the coordinator, new for each formation */
+    uint32_t rank;
+    uint32_t ctx_max;
+    uint32_t rows_max;
+    uint32_t kv_type;   /* HTH_F32, HTH_F16 */
+    uint32_t wire_type; /* enum hth_wire of net/star.h */
+    struct hth_spec spec;
+    struct hth_plan plan;
+};
+
+#define HTH_SESSION_BYTES_MAX (96u << 10)
+void hth_session_encode(const struct hth_session *s, struct hth_buf *out);
+HTH_MUST_CHECK int hth_session_decode(struct hth_session *s,
+                                      struct hth_cursor *c,
+                                      struct hth_err *err);
+
+struct hth_rank;
+
+/* Fill dst with the `bytes` bytes of block `index`. Called for non-empty
+ * blocks in order, from the thread that is in hth_rank_open(). */
+typedef int (*hth_block_source)(void *ctx, uint32_t index, void *dst,
+                                uint64_t bytes, struct hth_err *err);
+
+struct hth_rank_opts {
+    const struct hth_session *session; /* copied */
+    uint32_t threads;                  /* >= 1 */
+    uint64_t memory_bytes; /* budget of weights + KV + buffers; 0: no bound */
+    hth_block_source source;
+    void *source_ctx;
+    /* May be NULL: called after each block. */
+    void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_ctx;
+};
+
+/* Load. HTH_EOVERFLOW says how much memory the share needs and how much the
+ * budget is. */
+HTH_MUST_CHECK int hth_rank_open(struct hth_rank **out,
+                                 const struct hth_rank_opts *opts,
+                                 struct hth_err *err);
+void hth_rank_close(struct hth_rank *r); /* NULL is fine */
+
+/* Ranks >= 1: serve the steps that come over the link from rank 0, until the
+ * link ends (HTH_EPEER, HTH_ETIMEDOUT, ...) or rank 0 says goodbye (HTH_OK).
+ * Blocks; hth_link_shutdown() from another thread ends it. The KV cache is
+ * emptied on return, weights stay: the rank may serve again. */
+HTH_MUST_CHECK int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
+                                  struct hth_err *err);
+
+struct hth_rank_stats {
+    uint64_t steps, rows;
+    uint64_t compute_ns, reduce_ns;
+    uint64_t weight_bytes, kv_bytes;
+};
+/* Any thread; a snapshot. */
+void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out);
+
+#endif
