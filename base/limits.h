@@ -41,6 +41,9 @@
 
 /* Links and frames */
 #define HTH_FRAME_BYTES_MAX (1u << 18)   /* payload of one data frame */
+#define HTH_LINK_CUT_BYTES (1u << 16)    /* longer messages are cut so */
+#define HTH_LINK_INBOX_BYTES (1u << 19)  /* read ahead of a receive */
+#define HTH_REKEY_FRAMES (1u << 20)      /* frames sealed by one key */
 #define HTH_CONTROL_BYTES_MAX (4u << 20) /* one control message */
 #define HTH_CHUNK_BYTES (1u << 20)       /* weight transfer chunk */
 #define HTH_CHUNKS_IN_FLIGHT 4u          /* per worker */
@@ -64,6 +67,22 @@
 #define HTH_CLIENT_CALL_MS 5000u     /* a client's question */
 #define HTH_POLL_MS_MAX 1000u        /* longest parked long poll */
 #define HTH_JOIN_PATIENCE_MS 30000u  /* to reach a coordinator to pair */
+
+/* Identity, handshake, pairing */
+#define HTH_PEM_MAX 4096u            /* one key or certificate, with the NUL */
+#define HTH_PUBKEY_MAX 128u          /* DER SubjectPublicKeyInfo, P-256: 91 */
+#define HTH_SIG_MAX 80u              /* DER ECDSA signature, P-256: <= 72 */
+#define HTH_HOST_MAX 256u            /* host name or address, with the NUL */
+#define HTH_ADDRESS_MAX 64u          /* "[ipv6%scope]:port", with the NUL */
+#define HTH_HANDSHAKE_MS 5000u       /* opening a data link, all of it */
+#define HTH_HALF_OPEN_MAX 64u        /* handshakes under way on one port */
+#define HTH_HELLO_BYTES_MAX 1024u    /* one hello inside TLS */
+#define HTH_PAIRING_MS 15000u        /* one pairing, all of it */
+#define HTH_PAIRING_BYTES_MAX 16384u /* one pairing message */
+#define HTH_CODES_MAX 8u             /* valid at the same time */
+#define HTH_CODE_LIFE_S 600u
+#define HTH_CODE_TRIES_MAX 5u        /* wrong tries that kill a code */
+#define HTH_PAIR_TRIES_PER_MIN 20u   /* wrong tries of everybody together */
 
 /* Requests */
 #define HTH_PROMPT_BYTES_MAX (16u << 20)
