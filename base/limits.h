@@ -34,6 +34,9 @@
 #define HTH_GGUF_NAME_BYTES_MAX 64u
 #define HTH_GGUF_STRING_BYTES_MAX (64u << 20)
 #define HTH_GGUF_ARRAY_MAX (64u << 20)
+#define HTH_GGUF_STRINGS_MAX (4u << 20)  /* in all string arrays of a part */
+#define HTH_GGUF_ALIGN_BYTES_MAX 65536u
+#define HTH_GGUF_META_BYTES_MAX (1u << 30) /* keys, and tensor list, written */
 
 /* Tokenizer */
 #define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
