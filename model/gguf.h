@@ -37,14 +37,14 @@ enum hth_gguf_type {
 #define HTH_TENSOR_DIMS_MAX 4u
 
 struct hth_tensor {
-    const char *name;                 /* NUL-terminated */
-    uint32_t type;                    /* enum hth_type; always supported */
+    const char *name; /* NUL-terminated */
+    uint32_t type;    /* enum hth_type; always supported */
     uint32_t dims;
     uint64_t ne[HTH_TENSOR_DIMS_MAX]; /* ne[0] = columns; unused are 1 */
     uint64_t bytes;
-    uint32_t part;                    /* which split file */
-    uint64_t offset;                  /* bytes from the start of that file */
-    const void *data;                 /* mapped */
+    uint32_t part;    /* which split file */
+    uint64_t offset;  /* bytes from the start of that file */
+    const void *data; /* mapped */
 };
 
 struct hth_str {
@@ -78,9 +78,8 @@ HTH_MUST_CHECK int hth_gguf_open(struct hth_gguf **out, const char *path,
 /* The same from memory (tests, fuzzing): data is borrowed until close, and 64-
  * byte aligned where tensors' data will be used as numbers. Splits are refused
  * (HTH_EUNSUPPORTED): the other parts cannot be found. */
-HTH_MUST_CHECK int hth_gguf_open_memory(struct hth_gguf **out,
-                                        const void *data, size_t size,
-                                        struct hth_err *err);
+HTH_MUST_CHECK int hth_gguf_open_memory(struct hth_gguf **out, const void *data,
+                                        size_t size, struct hth_err *err);
 void hth_gguf_close(struct hth_gguf *g); /* NULL is fine */
 
 const char *hth_gguf_path(const struct hth_gguf *g); /* "" from memory */
@@ -117,8 +116,7 @@ int hth_gguf_array_i64(const struct hth_gguf_kv *kv, uint64_t i, int64_t *out);
 int hth_gguf_array_f64(const struct hth_gguf_kv *kv, uint64_t i, double *out);
 
 size_t hth_gguf_tensor_count(const struct hth_gguf *g);
-const struct hth_tensor *hth_gguf_tensor_at(const struct hth_gguf *g,
-                                            size_t i);
+const struct hth_tensor *hth_gguf_tensor_at(const struct hth_gguf *g, size_t i);
 const struct hth_tensor *hth_gguf_tensor(const struct hth_gguf *g,
                                          const char *name); /* NULL: none */
 
@@ -152,8 +150,7 @@ void hth_gguf_put_f32s(struct hth_gguf_writer *w, const char *key,
                        const float *v, size_t count);
 /* Copy a key's value as it is from another file. general.alignment and split.*
  * describe that file and not the new one: they are left out. */
-void hth_gguf_put_copy(struct hth_gguf_writer *w,
-                       const struct hth_gguf_kv *kv);
+void hth_gguf_put_copy(struct hth_gguf_writer *w, const struct hth_gguf_kv *kv);
 void hth_gguf_put_tensor(struct hth_gguf_writer *w, const char *name,
                          uint32_t type, uint32_t dims, const uint64_t *ne);
 /* Bytes of the declared tensors, one after the other, in any pieces. Padding
