@@ -20,8 +20,9 @@ void hth_dequantize(enum hth_type type, const void *src, float *dst, size_t n);
 bool hth_can_quantize(uint32_t type);
 
 /* src: [n] f32, dst: n / block blocks. HTH_EUNSUPPORTED without a quantiser,
- * HTH_EINVAL when n is not whole blocks. Deterministic. */
-HTH_MUST_CHECK int hth_quantize(enum hth_type type, const float *src,
-                                void *dst, size_t n);
+ * HTH_EINVAL when n is not whole blocks or, for integer blocks, a number is
+ * not finite. Deterministic. */
+HTH_MUST_CHECK int hth_quantize(enum hth_type type, const float *src, void *dst,
+                                size_t n);
 
 #endif
