@@ -1,0 +1,145 @@
+/* isa.c - which instruction set computes. Owns the list of sets compiled in
+ * and the choice among them; fails when HEARTH_ISA asks for a set that is not
+ * there. */
+#include "kernels/isa.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef HTH_NO_BLAS
+void openblas_set_num_threads(int threads);
+#endif
+
+#if defined(__x86_64__) && __has_include("kernels_avx512.c")
+#define HAVE_AVX512 1
+#endif
+#if defined(__x86_64__) && __has_include("kernels_avx2.c")
+#define HAVE_AVX2 1
+#endif
+#if defined(__aarch64__) && __has_include("kernels_neon.c")
+#define HAVE_NEON 1
+#endif
+
+/* Best first; the reference is complete and always last. */
+static const struct hth_isa *const g_compiled[] = {
+#ifdef HAVE_AVX512
+    &hth_isa_avx512,
+#endif
+#ifdef HAVE_AVX2
+    &hth_isa_avx2,
+#endif
+#ifdef HAVE_NEON
+    &hth_isa_neon,
+#endif
+    &hth_isa_ref,
+};
+
+#define SETS (sizeof g_compiled / sizeof g_compiled[0])
+
+static pthread_once_t g_once = PTHREAD_ONCE_INIT;
+static struct hth_isa g_sets[SETS]; /* complete after fill_all() */
+static _Atomic(const struct hth_isa *) g_now = &hth_isa_ref;
+
+/* Give *set every entry that it lacks and `from` has. */
+static void fill_from(struct hth_isa *set, const struct hth_isa *from)
+{
+#define FILL(entry)         \
+    if (set->entry == NULL) \
+    set->entry = from->entry
+    FILL(q8_row);
+    FILL(gemm_q8);
+    FILL(gemm_float);
+    FILL(rmsnorm);
+    FILL(rope);
+    FILL(swiglu);
+    FILL(add);
+    FILL(axpy);
+    FILL(softmax);
+    FILL(f32_to_f16);
+    FILL(f16_to_f32);
+    FILL(attn_fold);
+#undef FILL
+}
+
+static void fill_all(void)
+{
+    for (size_t i = SETS; i-- > 0;) {
+        g_sets[i] = *g_compiled[i];
+        for (size_t next = i + 1; next < SETS; next++)
+            if (g_compiled[next]->usable())
+                fill_from(&g_sets[i], &g_sets[next]);
+    }
+}
+
+const struct hth_isa *hth_isa_at(uint32_t i)
+{
+    pthread_once(&g_once, fill_all);
+    return i < SETS ? &g_sets[i] : NULL;
+}
+
+const struct hth_isa *hth_isa_now(void)
+{
+    return atomic_load_explicit(&g_now, memory_order_acquire);
+}
+
+const char *hth_isa_name(void)
+{
+    return hth_isa_now()->name;
+}
+
+/* "avx512, avx2, scalar", for messages */
+static void list_sets(char *out, size_t size)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < SETS && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s",
+                                 i > 0 ? ", " : "", g_compiled[i]->name);
+}
+
+static int choose(const char *wanted, const struct hth_isa **out,
+                  struct hth_err *err)
+{
+    char names[64];
+
+    for (uint32_t i = 0; i < SETS; i++) {
+        const struct hth_isa *set = hth_isa_at(i);
+
+        if (wanted == NULL ? !set->usable() : strcmp(wanted, set->name) != 0)
+            continue;
+        if (!set->usable())
+            return hth_fail(err, HTH_EUNSUPPORTED,
+                            "HEARTH_ISA=%s: this CPU does not have it; unset "
+                            "HEARTH_ISA",
+                            wanted);
+        *out = set;
+        return HTH_OK;
+    }
+    list_sets(names, sizeof names);
+    return hth_fail(err, HTH_EUNSUPPORTED,
+                    "HEARTH_ISA=%.32s: no such instruction set; this program "
+                    "has %s",
+                    wanted != NULL ? wanted : "", names);
+}
+
+int hth_isa_init(struct hth_err *err)
+{
+    const char *wanted = getenv("HEARTH_ISA");
+    const struct hth_isa *set;
+    int rc;
+
+    if (wanted != NULL && wanted[0] == '\0')
+        wanted = NULL;
+    rc = choose(wanted, &set, err);
+    if (rc != HTH_OK)
+        return rc;
+#ifndef HTH_NO_BLAS
+    openblas_set_num_threads(1); /* the pool's threads call it themselves */
+#endif
+    atomic_store_explicit(&g_now, set, memory_order_release);
+    return HTH_OK;
+}

@@ -1,0 +1,298 @@
+/* pool.c - compute threads that wait by spinning for a bounded time, then
+ * sleep on a futex.
+ *
+ * Three gates carry all waiting: `start` (a new run), `done` (all workers
+ * finished it), `meet` (the barrier). A gate is a counter: a waiter passes as
+ * soon as it differs from the value read before. Opening a gate costs a system
+ * call only when somebody sleeps on it.
+ *
+ * Spinning is right while each thread has a CPU of its own and harmful
+ * otherwise, because the spinner holds the CPU that the awaited thread needs.
+ * Two signs of the latter: this process runs more compute threads than it may
+ * use CPUs, or a spinning thread finds that it was off the CPU for a while.
+ * After either, waits go to sleep almost at once.
+ *
+ * Fails only in start: no memory, no thread. */
+#include "kernels/pool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+#define SPIN_NS_MAX 200000u /* longer than a wired all-reduce */
+#define SPIN_CROWDED_NS_MAX 2000u
+#define SPIN_STEPS 32u           /* pauses between two looks at the clock */
+#define SPIN_GAP_NS 300000u      /* so long between looks: descheduled */
+#define CROWDED_FOR_NS 50000000u /* how long that sign is believed */
+
+struct gate {
+    _Alignas(HTH_MEM_ALIGN) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
+};
+
+struct worker {
+    struct hth_pool *pool;
+    pthread_t id;
+    uint32_t thread; /* index in the pool, from 1 */
+};
+
+struct hth_pool {
+    struct gate start;
+    struct gate done;
+    struct gate meet;
+    _Alignas(HTH_MEM_ALIGN) _Atomic uint32_t running; /* workers in a run */
+    _Alignas(HTH_MEM_ALIGN) _Atomic uint32_t arrived; /* at the barrier */
+    _Alignas(HTH_MEM_ALIGN) hth_pool_fn fn;           /* NULL: stop */
+    void *ctx;
+    uint32_t threads;
+    uint32_t cpus; /* that this process may run on */
+    bool pin;
+    _Atomic uint64_t crowded_until_ns;
+    struct worker workers[]; /* [threads - 1] */
+};
+
+/* Compute threads of all pools of this process, callers included. */
+static _Atomic uint32_t g_threads;
+
+/* ---- gates ------------------------------------------------------------- */
+
+static void futex(_Atomic uint32_t *word, int op, uint32_t value)
+{
+    /* EAGAIN, EINTR and a spurious wake all mean: look again. */
+    (void)syscall(SYS_futex, (void *)word, op | FUTEX_PRIVATE_FLAG, value, NULL,
+                  NULL, 0);
+}
+
+static bool crowded(struct hth_pool *p, uint64_t now_ns)
+{
+    return atomic_load_explicit(&g_threads, memory_order_relaxed) > p->cpus ||
+           atomic_load_explicit(&p->crowded_until_ns, memory_order_relaxed) >
+               now_ns;
+}
+
+/* True when the gate opened while spinning. */
+static bool gate_spin(struct hth_pool *p, struct gate *g, uint32_t old)
+{
+    uint64_t begin = hth_now_ns(), last = begin, now;
+    uint64_t budget = crowded(p, begin) ? SPIN_CROWDED_NS_MAX : SPIN_NS_MAX;
+
+    do {
+        for (uint32_t i = 0; i < SPIN_STEPS; i++) {
+            if (atomic_load_explicit(&g->value, memory_order_acquire) != old)
+                return true;
+            hth_cpu_relax();
+        }
+        now = hth_now_ns();
+        if (now - last > SPIN_GAP_NS)
+            atomic_store_explicit(&p->crowded_until_ns, now + CROWDED_FOR_NS,
+                                  memory_order_relaxed);
+        last = now;
+    } while (now - begin < budget);
+    return false;
+}
+
+/* The sleeper announces itself before the kernel compares the value, the
+ * opener changes the value before it looks for sleepers; both sequentially
+ * consistent, so one of them sees the other. */
+static void gate_wait(struct hth_pool *p, struct gate *g, uint32_t old)
+{
+    if (atomic_load_explicit(&g->value, memory_order_acquire) != old ||
+        gate_spin(p, g, old))
+        return;
+    atomic_fetch_add(&g->sleepers, 1);
+    while (atomic_load(&g->value) == old)
+        futex(&g->value, FUTEX_WAIT, old);
+    atomic_fetch_sub(&g->sleepers, 1);
+}
+
+static void gate_open(struct gate *g)
+{
+    atomic_fetch_add(&g->value, 1);
+    if (atomic_load(&g->sleepers) != 0)
+        futex(&g->value, FUTEX_WAKE, INT_MAX);
+}
+
+/* ---- threads ----------------------------------------------------------- */
+
+static uint32_t cpus_allowed(cpu_set_t *set)
+{
+    if (sched_getaffinity(0, sizeof *set, set) != 0)
+        return 1;
+    return (uint32_t)CPU_COUNT(set);
+}
+
+/* Bind the calling thread to the index-th CPU of its mask. */
+static void pin_to(uint32_t index)
+{
+    cpu_set_t all, one;
+
+    if (index >= cpus_allowed(&all))
+        return;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all) || index-- != 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)sched_setaffinity(0, sizeof one, &one);
+        return;
+    }
+}
+
+/* The gates count from zero and the pool is new, so run number k is the one
+ * that moves `start` from k to k + 1. */
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct hth_pool *p = w->pool;
+
+    if (p->pin)
+        pin_to(w->thread);
+    for (uint32_t seen = 0;; seen++) {
+        gate_wait(p, &p->start, seen);
+        if (p->fn == NULL)
+            return NULL;
+        p->fn(p->ctx, w->thread, p->threads);
+        if (atomic_fetch_sub(&p->running, 1) == 1)
+            gate_open(&p->done);
+    }
+}
+
+/* Tell `count` started workers to end, and wait until they have. */
+static void join_workers(struct hth_pool *p, uint32_t count)
+{
+    p->fn = NULL;
+    gate_open(&p->start);
+    for (uint32_t i = 0; i < count; i++)
+        (void)pthread_join(p->workers[i].id, NULL);
+}
+
+/* Signals go to the program's own threads, not to the compute threads. */
+static int spawn_workers(struct hth_pool *p, struct hth_err *err)
+{
+    sigset_t all, old;
+    int rc = 0;
+    uint32_t i;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    for (i = 0; i + 1 < p->threads; i++) {
+        p->workers[i].pool = p;
+        p->workers[i].thread = i + 1;
+        rc = pthread_create(&p->workers[i].id, NULL, worker_main,
+                            &p->workers[i]);
+        if (rc != 0)
+            break;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0)
+        return HTH_OK;
+    join_workers(p, i);
+    return hth_fail(err, HTH_ENOMEM,
+                    "cannot start compute thread %u of %u: %s; use fewer "
+                    "threads",
+                    i + 2, p->threads, strerror(rc));
+}
+
+int hth_pool_start(struct hth_pool **out, uint32_t threads, bool pin,
+                   struct hth_err *err)
+{
+    struct hth_pool *p;
+    cpu_set_t set;
+    int rc;
+
+    if (threads < 1 || threads > HTH_THREADS_MAX)
+        return hth_fail(err, HTH_EINVAL,
+                        "%u compute threads asked for; give 1 to %u", threads,
+                        HTH_THREADS_MAX);
+    p = hth_mem_alloc(sizeof *p + (threads - 1) * sizeof p->workers[0]);
+    if (p == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for a pool of %u threads",
+                        threads);
+    p->threads = threads;
+    p->pin = pin;
+    p->cpus = cpus_allowed(&set);
+    rc = spawn_workers(p, err);
+    if (rc != HTH_OK) {
+        hth_mem_free(p);
+        return rc;
+    }
+    atomic_fetch_add(&g_threads, threads);
+    *out = p;
+    return HTH_OK;
+}
+
+void hth_pool_stop(struct hth_pool *p)
+{
+    if (p == NULL)
+        return;
+    join_workers(p, p->threads - 1);
+    atomic_fetch_sub(&g_threads, p->threads);
+    hth_mem_free(p);
+}
+
+uint32_t hth_pool_threads(const struct hth_pool *p)
+{
+    return p == NULL ? 1 : p->threads;
+}
+
+/* ---- runs -------------------------------------------------------------- */
+
+void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
+{
+    uint32_t before;
+
+    if (p == NULL || p->threads == 1) {
+        fn(ctx, 0, 1);
+        return;
+    }
+    p->fn = fn;
+    p->ctx = ctx;
+    before = atomic_load_explicit(&p->done.value, memory_order_relaxed);
+    atomic_store_explicit(&p->running, p->threads - 1, memory_order_relaxed);
+    gate_open(&p->start);
+    fn(ctx, 0, p->threads);
+    gate_wait(p, &p->done, before);
+}
+
+/* The last to arrive resets the count before it opens the gate, so that the
+ * next barrier starts from zero; nobody can be there before the gate opens. */
+void hth_pool_barrier(struct hth_pool *p)
+{
+    uint32_t before;
+
+    if (p == NULL || p->threads == 1)
+        return;
+    before = atomic_load(&p->meet.value);
+    if (atomic_fetch_add(&p->arrived, 1) + 1 == p->threads) {
+        atomic_store(&p->arrived, 0);
+        gate_open(&p->meet);
+        return;
+    }
+    gate_wait(p, &p->meet, before);
+}
+
+/* Whole units are dealt as evenly as integers allow; what is left over below
+ * one unit goes to the last thread. */
+void hth_split(uint64_t n, uint64_t unit, uint32_t thread, uint32_t threads,
+               uint64_t *first, uint64_t *count)
+{
+    uint64_t units = n / unit;
+    uint64_t each = units / threads, extra = units % threads;
+    uint64_t begin = each * thread + (thread < extra ? thread : extra);
+    uint64_t end = begin + each + (thread < extra ? 1 : 0);
+
+    *first = begin * unit;
+    *count = (thread + 1 == threads ? n : end * unit) - *first;
+}
