@@ -41,6 +41,11 @@
 /* Tokenizer */
 #define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
 #define HTH_TOKEN_BYTES_MAX 4096u        /* one token's text */
+#define HTH_SPECIAL_BYTES_MAX 512u       /* a control or user-defined token */
+#define HTH_VOCAB_BYTES_MAX (256u << 20) /* all tokens' texts together */
+#define HTH_MERGES_MAX (1u << 22)        /* byte-pair merges */
+#define HTH_SPLIT_STEPS_MAX (256u << 20) /* one pre-tokeniser match */
+#define HTH_SPLIT_HEAP_KIB_MAX 65536u    /* the same, where there is no JIT */
 
 /* Links and frames */
 #define HTH_FRAME_BYTES_MAX (1u << 18)   /* payload of one data frame */
