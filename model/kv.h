@@ -39,14 +39,17 @@ HTH_MUST_CHECK int hth_kv_reserve(struct hth_kv *kv, uint32_t seq,
 void hth_kv_truncate(struct hth_kv *kv, uint32_t seq, uint32_t positions);
 uint64_t hth_kv_bytes(const struct hth_kv *kv); /* blocks in use */
 
-/* Keys and values of one head from position pos to the end of its block:
- * *k and *v point at [n][head_dim], n is returned (1 to 32). pos must be
- * reserved. */
-uint32_t hth_kv_rows(const struct hth_kv *kv, uint32_t seq, uint32_t layer,
-                     uint32_t head, uint32_t pos, void **k, void **v);
+/* Where in the cache: a position of one local KV head in one layer. */
+struct hth_kv_at {
+    uint32_t layer;
+    uint32_t head; /* local */
+    uint32_t pos;
+};
 
-/* The whole of one (layer, head, k or v), positions [0, n), as f32: tests. */
-void hth_kv_dump(const struct hth_kv *kv, uint32_t seq, uint32_t layer,
-                 uint32_t head, int value, uint32_t n, float *dst);
+/* Keys and values of one head from a position to the end of its block: *k and
+ * *v point at [n][head_dim], n is returned (1 to 32). The position must be
+ * reserved. */
+uint32_t hth_kv_rows(const struct hth_kv *kv, uint32_t seq,
+                     const struct hth_kv_at *at, void **k, void **v);
 
 #endif
