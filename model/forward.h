@@ -40,8 +40,7 @@ void hth_forward_close(struct hth_forward *f); /* NULL is fine */
 
 /* Give the packed bytes of block `index` (borrowed until close). Blocks of 0
  * bytes need not be bound. */
-void hth_forward_bind(struct hth_forward *f, uint32_t index,
-                      const void *data);
+void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data);
 /* The other ranks; NULL: this rank is alone. */
 void hth_forward_join(struct hth_forward *f, struct hth_collective *c);
 struct hth_kv *hth_forward_kv(struct hth_forward *f);

@@ -20,9 +20,9 @@ struct hth_kv_opts {
     uint32_t layers;
     uint32_t heads; /* local KV heads; may be 0 */
     uint32_t head_dim;
-    uint32_t type;       /* HTH_F32 or HTH_F16 */
-    uint32_t ctx_max;    /* positions per sequence */
-    uint64_t bytes_max;  /* of all blocks; 0: no bound */
+    uint32_t type;      /* HTH_F32 or HTH_F16 */
+    uint32_t ctx_max;   /* positions per sequence */
+    uint64_t bytes_max; /* of all blocks; 0: no bound */
 };
 
 HTH_MUST_CHECK int hth_kv_open(struct hth_kv **out,

@@ -33,9 +33,9 @@ enum hth_need {
 };
 
 struct hth_role_info {
-    const char *suffix;  /* "attn_q.weight" */
-    enum hth_size rows;  /* vectors: their length, with ONE column ... */
-    enum hth_size cols;  /* ... where cut by rows, else ONE row */
+    const char *suffix; /* "attn_q.weight" */
+    enum hth_size rows; /* vectors: their length, with ONE column ... */
+    enum hth_size cols; /* ... where cut by rows, else ONE row */
     enum hth_size planes;
     enum hth_cut cut;
     enum hth_need need;

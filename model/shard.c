@@ -42,8 +42,8 @@ static void add_part(struct hth_block *b, struct hth_part part)
 {
     HTH_ASSERT(b->parts < HTH_BLOCK_PARTS_MAX);
     part.row_bytes = hth_row_bytes(part.type, part.cols);
-    part.offset = (b->bytes + HTH_PART_ALIGN - 1) / HTH_PART_ALIGN *
-                  HTH_PART_ALIGN;
+    part.offset =
+        (b->bytes + HTH_PART_ALIGN - 1) / HTH_PART_ALIGN * HTH_PART_ALIGN;
     b->bytes = part.offset + part.row_bytes * part.rows * part.planes;
     b->part[b->parts++] = part;
 }
@@ -133,8 +133,8 @@ static const struct hth_tensor *part_tensor(const struct hth_gguf *g,
     if (part->role == HTH_ROLE_OUTPUT_NORM)
         return hth_gguf_tensor(g, "output_norm.weight");
     if (part->role == HTH_ROLE_OUTPUT)
-        return hth_gguf_tensor(g, s->tied ? "token_embd.weight"
-                                          : "output.weight");
+        return hth_gguf_tensor(g,
+                               s->tied ? "token_embd.weight" : "output.weight");
     hth_role_tensor_name((enum hth_role)part->role, b->layer, name,
                          sizeof name);
     return hth_gguf_tensor(g, name);
@@ -178,9 +178,8 @@ static int read_contiguous(const struct walk *w, uint64_t at, uint8_t *dst,
         uint64_t plane = at / run;
         uint64_t inside = at % run;
         size_t take = run - inside < n ? (size_t)(run - inside) : n;
-        int rc = hth_gguf_read(w->g, w->tensor,
-                               file_offset(w, plane, 0) + inside, dst, take,
-                               err);
+        int rc = hth_gguf_read(
+            w->g, w->tensor, file_offset(w, plane, 0) + inside, dst, take, err);
 
         if (rc != HTH_OK)
             return rc;
@@ -225,8 +224,8 @@ static int read_strided(const struct walk *w, uint64_t at, uint8_t *dst,
         uint64_t skip = at % w->part->row_bytes;
         uint64_t plane = row / w->part->rows;
         uint64_t in_plane = row % w->part->rows;
-        uint64_t want = (skip + n + w->part->row_bytes - 1) /
-                        w->part->row_bytes;
+        uint64_t want =
+            (skip + n + w->part->row_bytes - 1) / w->part->row_bytes;
         uint64_t rows = w->part->rows - in_plane;
         size_t take;
 
@@ -262,8 +261,8 @@ static int read_part(const struct hth_gguf *g, const struct hth_tensor *t,
 }
 
 int hth_block_read(const struct hth_gguf *g, const struct hth_spec *s,
-                   const struct hth_block *b, uint64_t at, void *dst,
-                   size_t n, struct hth_err *err)
+                   const struct hth_block *b, uint64_t at, void *dst, size_t n,
+                   struct hth_err *err)
 {
     uint64_t end = at + n;
 
@@ -288,9 +287,8 @@ int hth_block_read(const struct hth_gguf *g, const struct hth_spec *s,
             return hth_fail(err, HTH_ENOTFOUND,
                             "%s no longer has a tensor that its plan cuts",
                             hth_gguf_path(g));
-        rc = read_part(g, t, p, from - p->offset,
-                       (uint8_t *)dst + (from - at), (size_t)(to - from),
-                       err);
+        rc = read_part(g, t, p, from - p->offset, (uint8_t *)dst + (from - at),
+                       (size_t)(to - from), err);
         if (rc != HTH_OK)
             return rc;
     }
@@ -305,13 +303,12 @@ struct hth_mat hth_block_mat(const struct hth_block *b, const void *data,
 
         if (p->role != role)
             continue;
-        return (struct hth_mat){
-            .type = p->type,
-            .rows = p->rows,
-            .cols = p->cols,
-            .row_bytes = (size_t)p->row_bytes,
-            .data = (const uint8_t *)data + p->offset +
-                    plane * p->rows * p->row_bytes};
+        return (struct hth_mat){.type = p->type,
+                                .rows = p->rows,
+                                .cols = p->cols,
+                                .row_bytes = (size_t)p->row_bytes,
+                                .data = (const uint8_t *)data + p->offset +
+                                        plane * p->rows * p->row_bytes};
     }
     return (struct hth_mat){0};
 }

@@ -35,14 +35,11 @@ const struct hth_role_info hth_roles[HTH_ROLE_COUNT] = {
                             HTH_SIZE_ONE, HTH_CUT_NONE, HTH_NEED_ALWAYS, A,
                             true},
     [HTH_ROLE_ATTN_Q] = {"attn_q.weight", HTH_SIZE_Q, HTH_SIZE_DIM,
-                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A,
-                         false},
+                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A, false},
     [HTH_ROLE_ATTN_K] = {"attn_k.weight", HTH_SIZE_KV, HTH_SIZE_DIM,
-                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A,
-                         false},
+                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A, false},
     [HTH_ROLE_ATTN_V] = {"attn_v.weight", HTH_SIZE_KV, HTH_SIZE_DIM,
-                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A,
-                         false},
+                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_ALWAYS, A, false},
     [HTH_ROLE_ATTN_Q_BIAS] = {"attn_q.bias", HTH_SIZE_Q, HTH_SIZE_ONE,
                               HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_BIAS, A,
                               true},
@@ -71,8 +68,7 @@ const struct hth_role_info hth_roles[HTH_ROLE_COUNT] = {
                            HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_DENSE, F,
                            false},
     [HTH_ROLE_FFN_UP] = {"ffn_up.weight", HTH_SIZE_FF, HTH_SIZE_DIM,
-                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_DENSE, F,
-                         false},
+                         HTH_SIZE_ONE, HTH_CUT_ROWS, HTH_NEED_DENSE, F, false},
     [HTH_ROLE_FFN_DOWN] = {"ffn_down.weight", HTH_SIZE_DIM, HTH_SIZE_FF,
                            HTH_SIZE_ONE, HTH_CUT_COLS, HTH_NEED_DENSE, F,
                            false},
@@ -346,8 +342,8 @@ static void read_sizes(struct reader *r, struct hth_spec *s)
 
 /* A tensor must have exactly the shape the hyperparameters promise: every
  * later computation relies on it. Vectors have one dimension in a file. */
-static int check_shape(const struct hth_tensor *t, uint64_t cols,
-                       uint64_t rows, uint64_t planes, struct hth_err *err)
+static int check_shape(const struct hth_tensor *t, uint64_t cols, uint64_t rows,
+                       uint64_t planes, struct hth_err *err)
 {
     bool vector = cols == 1 && t->dims == 1;
     uint64_t want0 = vector ? rows : cols;
@@ -360,14 +356,13 @@ static int check_shape(const struct hth_tensor *t, uint64_t cols,
                     "tensor %s has shape %llu x %llu x %llu, the model's "
                     "parameters say %llu x %llu x %llu",
                     t->name, (unsigned long long)t->ne[0],
-                    (unsigned long long)t->ne[1],
-                    (unsigned long long)t->ne[2], (unsigned long long)want0,
-                    (unsigned long long)want1, (unsigned long long)planes);
+                    (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
+                    (unsigned long long)want0, (unsigned long long)want1,
+                    (unsigned long long)planes);
 }
 
 static int read_layer_types(struct hth_spec *s, const struct hth_gguf *g,
-                            uint32_t layer, uint32_t *seen,
-                            struct hth_err *err)
+                            uint32_t layer, uint32_t *seen, struct hth_err *err)
 {
     for (int r = 0; r < HTH_ROLE_COUNT; r++) {
         const struct hth_role_info *info = &hth_roles[r];
@@ -457,8 +452,7 @@ static int refuse_unknown(const struct hth_spec *s, const struct hth_gguf *g,
                      strcmp(name, "rope_freqs.weight") == 0;
         unsigned layer;
 
-        if (!known && sscanf(name, "blk.%u.", &layer) == 1 &&
-            layer < s->layers)
+        if (!known && sscanf(name, "blk.%u.", &layer) == 1 && layer < s->layers)
             for (int r = 0; !known && r < HTH_ROLE_COUNT; r++) {
                 hth_role_tensor_name((enum hth_role)r, layer, want,
                                      sizeof want);
@@ -506,13 +500,13 @@ int hth_spec_read(struct hth_spec *out, const struct hth_gguf *g,
         return rc;
     r.arch = out->arch;
     read_sizes(&r, out);
-    out->vocab = emb != NULL && emb->ne[1] <= HTH_VOCAB_MAX
-                     ? (uint32_t)emb->ne[1]
-                     : 0;
+    out->vocab =
+        emb != NULL && emb->ne[1] <= HTH_VOCAB_MAX ? (uint32_t)emb->ne[1] : 0;
     rc = r.rc;
     if (rc == HTH_OK && emb == NULL)
-        rc = hth_fail(err, HTH_ENOTFOUND, "tensor token_embd.weight is "
-                                          "missing");
+        rc = hth_fail(err, HTH_ENOTFOUND,
+                      "tensor token_embd.weight is "
+                      "missing");
     if (rc == HTH_OK)
         rc = check_sizes(out, err);
     for (uint32_t l = 0; rc == HTH_OK && l < out->layers; l++)
@@ -532,10 +526,9 @@ int hth_spec_read(struct hth_spec *out, const struct hth_gguf *g,
 
 void hth_spec_encode(const struct hth_spec *s, struct hth_buf *b)
 {
-    const uint32_t sizes[] = {s->layers,       s->dim,      s->heads,
-                              s->kv_heads,     s->head_dim, s->ff,
-                              s->vocab,        s->experts,  s->experts_used,
-                              s->rope_dim,     s->ctx_train};
+    const uint32_t sizes[] = {
+        s->layers, s->dim,     s->heads,        s->kv_heads, s->head_dim, s->ff,
+        s->vocab,  s->experts, s->experts_used, s->rope_dim, s->ctx_train};
 
     hth_put_cstr(b, s->arch->name);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
@@ -569,8 +562,8 @@ int hth_spec_decode(struct hth_spec *out, struct hth_cursor *c,
 {
     static const struct hth_spec zero;
     uint32_t *const sizes[] = {
-        &out->layers,  &out->dim,          &out->heads,    &out->kv_heads,
-        &out->head_dim, &out->ff,          &out->vocab,    &out->experts,
+        &out->layers,       &out->dim,      &out->heads,    &out->kv_heads,
+        &out->head_dim,     &out->ff,       &out->vocab,    &out->experts,
         &out->experts_used, &out->rope_dim, &out->ctx_train};
     char name[32];
     int rc;
@@ -608,8 +601,8 @@ void hth_plan_encode(const struct hth_plan *p, struct hth_buf *b)
     hth_put_u32(b, p->ranks);
     for (uint32_t r = 0; r < p->ranks; r++) {
         const struct hth_share *s = &p->share[r];
-        const uint32_t v[] = {s->head_first, s->heads,    s->kv_first,
-                              s->kvs,        s->ff_first, s->ff,
+        const uint32_t v[] = {s->head_first,  s->heads,    s->kv_first,
+                              s->kvs,         s->ff_first, s->ff,
                               s->vocab_first, s->vocab};
 
         for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
@@ -638,8 +631,7 @@ static bool share_ok(const struct hth_shape *m, const struct hth_share *s)
     if (s->heads == 0)
         return s->kvs == 0;
     return s->head_first / group == s->kv_first &&
-           (s->head_first + s->heads - 1) / group ==
-               s->kv_first + s->kvs - 1;
+           (s->head_first + s->heads - 1) / group == s->kv_first + s->kvs - 1;
 }
 
 int hth_plan_decode(struct hth_plan *p, const struct hth_spec *spec,
@@ -654,8 +646,8 @@ int hth_plan_decode(struct hth_plan *p, const struct hth_spec *spec,
         return hth_fail(err, HTH_EFORMAT, "a plan of %u ranks", p->ranks);
     for (uint32_t r = 0; r < p->ranks; r++) {
         struct hth_share *s = &p->share[r];
-        uint32_t *const v[] = {&s->head_first, &s->heads,    &s->kv_first,
-                               &s->kvs,        &s->ff_first, &s->ff,
+        uint32_t *const v[] = {&s->head_first,  &s->heads,    &s->kv_first,
+                               &s->kvs,         &s->ff_first, &s->ff,
                                &s->vocab_first, &s->vocab};
 
         for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
@@ -752,6 +744,6 @@ void hth_spec_shape(const struct hth_spec *s, uint32_t kv_type,
     for (uint32_t l = 0; l < s->layers; l++)
         add_layer_bytes(s, l, out);
     out->vocab_bytes = hth_row_bytes(s->output_type, s->dim);
-    out->kv_cache_bytes = 2ull * s->layers * s->head_dim *
-                          (kv_type == HTH_F32 ? 4 : 2);
+    out->kv_cache_bytes =
+        2ull * s->layers * s->head_dim * (kv_type == HTH_F32 ? 4 : 2);
 }

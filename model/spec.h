@@ -19,11 +19,11 @@
 #include "scheduler/plan.h"
 
 struct hth_arch {
-    const char *name; /* general.architecture */
-    bool rope_neox;   /* pairs (i, i + n/2) instead of (2i, 2i + 1) */
-    bool qkv_bias;    /* allowed, used where present */
-    bool qk_norm;     /* RMS norm of each head of q and k before rope */
-    bool moe;         /* experts instead of a dense FFN */
+    const char *name;   /* general.architecture */
+    bool rope_neox;     /* pairs (i, i + n/2) instead of (2i, 2i + 1) */
+    bool qkv_bias;      /* allowed, used where present */
+    bool qk_norm;       /* RMS norm of each head of q and k before rope */
+    bool moe;           /* experts instead of a dense FFN */
     bool expert_renorm; /* weights of the chosen experts sum to 1 */
 };
 
@@ -63,7 +63,7 @@ struct hth_spec {
     float norm_eps;
     bool tied; /* the output matrix is the embedding */
     bool has_rope_factors;
-    float rope_factors[HTH_HEAD_DIM_MAX / 2]; /* divide the frequencies */
+    float rope_factors[HTH_HEAD_DIM_MAX / 2];     /* divide the frequencies */
     uint8_t type[HTH_LAYERS_MAX][HTH_ROLE_COUNT]; /* or HTH_TYPE_ABSENT */
     uint8_t output_type;
 };
@@ -71,8 +71,7 @@ struct hth_spec {
 /* Read and check: every tensor that the architecture needs is there with the
  * shape the hyperparameters say. Unsupported architectures name themselves
  * and what is supported. */
-HTH_MUST_CHECK int hth_spec_read(struct hth_spec *out,
-                                 const struct hth_gguf *g,
+HTH_MUST_CHECK int hth_spec_read(struct hth_spec *out, const struct hth_gguf *g,
                                  struct hth_err *err);
 
 /* Over the wire. Decoding checks everything that reading a file checks. */
@@ -82,8 +81,7 @@ HTH_MUST_CHECK int hth_spec_decode(struct hth_spec *s, struct hth_cursor *c,
                                    struct hth_err *err);
 void hth_plan_encode(const struct hth_plan *p, struct hth_buf *out);
 /* A plan from a peer: every range is checked against the spec. */
-HTH_MUST_CHECK int hth_plan_decode(struct hth_plan *p,
-                                   const struct hth_spec *s,
+HTH_MUST_CHECK int hth_plan_decode(struct hth_plan *p, const struct hth_spec *s,
                                    struct hth_cursor *c, struct hth_err *err);
 
 /* The numbers that scheduler/ works with. */

@@ -1,0 +1,682 @@
+/* forward.c - one rank's forward pass over its slices. Everything a step needs
+ * is allocated at open; a step fails only when the collective does. */
+#include "model/forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "model/router.h"
+
+/* Matrices and vectors of one layer, pointing into bound blocks. */
+struct layer {
+    const float *attn_norm, *q_norm, *k_norm;
+    const float *q_bias, *k_bias, *v_bias;
+    struct hth_mat q, k, v, out;
+    const float *ffn_norm;
+    struct hth_mat gate, up, down; /* dense, or expert 0 */
+    struct hth_router router;
+    size_t gate_plane, up_plane, down_plane; /* bytes from expert to expert */
+};
+
+struct hth_forward {
+    struct hth_forward_opts o;
+    const struct hth_spec *s;
+    struct hth_share share;
+    uint32_t q_dim, kv_dim; /* local */
+    struct layer *layer;    /* [layers] */
+    const float *final_norm;
+    struct hth_mat output;
+    struct hth_kv *kv;
+    struct hth_collective *group;
+    double *inv_freq; /* [rope_dim / 2] */
+    float scale;      /* of attention scores */
+    struct hth_forward_times times;
+    /* Activations, [rows_max][...] each; one allocation. */
+    void *arena;
+    float *h, *q, *k, *v, *att, *part, *gate, *up;
+    float *cosines, *sines; /* [rows][rope_dim / 2] */
+    float *states;          /* [threads][heads of a group][head_dim + 2] */
+    float *route_scratch;
+    uint32_t *expert_id;  /* [rows][experts_used] */
+    float *expert_weight; /* [rows][experts_used] */
+    float *xg, *yg;       /* rows gathered for one expert */
+    uint32_t *row_list;
+    float *row_weight;
+    void *scratch; /* of products */
+};
+
+/* ---- memory ---------------------------------------------------------------
+ */
+
+/* Lays out the arena: run once to count, once to place. */
+struct arena {
+    uint8_t *base; /* NULL while counting */
+    size_t bytes;
+};
+
+static void *carve(struct arena *a, size_t bytes)
+{
+    size_t at = a->bytes;
+
+    a->bytes += (bytes + HTH_MEM_ALIGN - 1) & ~(size_t)(HTH_MEM_ALIGN - 1);
+    return a->base != NULL ? a->base + at : NULL;
+}
+
+static uint32_t max3(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t m = a > b ? a : b;
+
+    return m > c ? m : c;
+}
+
+static void carve_experts(struct hth_forward *f, struct arena *a, size_t rows)
+{
+    const struct hth_spec *s = f->s;
+
+    if (!s->arch->moe)
+        return;
+    f->route_scratch = carve(a, (2 * (size_t)s->dim + s->experts) * 4);
+    f->expert_id = carve(a, rows * s->experts_used * 4);
+    f->expert_weight = carve(a, rows * s->experts_used * 4);
+    f->xg = carve(a, rows * s->dim * 4);
+    f->yg = carve(a, rows * s->dim * 4);
+    f->row_list = carve(a, rows * 4);
+    f->row_weight = carve(a, rows * 4);
+}
+
+static void carve_all(struct hth_forward *f, struct arena *a)
+{
+    const struct hth_spec *s = f->s;
+    size_t rows = f->o.rows_max;
+    uint32_t threads = hth_pool_threads(f->o.pool);
+    uint32_t group = s->heads / s->kv_heads;
+
+    f->h = carve(a, rows * s->dim * 4);
+    f->q = carve(a, rows * f->q_dim * 4);
+    f->k = carve(a, rows * f->kv_dim * 4);
+    f->v = carve(a, rows * f->kv_dim * 4);
+    f->att = carve(a, rows * f->q_dim * 4);
+    f->part = carve(a, rows * s->dim * 4);
+    f->gate = carve(a, rows * f->share.ff * 4);
+    f->up = carve(a, rows * f->share.ff * 4);
+    f->cosines = carve(a, rows * s->rope_dim / 2 * 4);
+    f->sines = carve(a, rows * s->rope_dim / 2 * 4);
+    f->states = carve(a, (size_t)threads * group * (s->head_dim + 2) * 4);
+    carve_experts(f, a, rows);
+    f->scratch = carve(
+        a, hth_matmul_scratch_bytes(
+               f->o.rows_max, max3(s->dim, f->q_dim, f->share.ff), threads));
+}
+
+static int alloc_all(struct hth_forward *f)
+{
+    struct arena a = {0};
+
+    carve_all(f, &a);
+    f->arena = hth_mem_alloc(a.bytes);
+    f->layer = calloc(f->s->layers, sizeof *f->layer);
+    f->inv_freq = calloc(f->s->rope_dim / 2, sizeof *f->inv_freq);
+    if (f->arena == NULL || f->layer == NULL || f->inv_freq == NULL)
+        return HTH_ENOMEM;
+    a = (struct arena){.base = f->arena};
+    carve_all(f, &a);
+    return HTH_OK;
+}
+
+static void init_rope(struct hth_forward *f)
+{
+    const struct hth_spec *s = f->s;
+
+    for (uint32_t i = 0; i < s->rope_dim / 2; i++) {
+        f->inv_freq[i] = pow(s->rope_base, -2.0 * i / s->rope_dim);
+        if (s->has_rope_factors)
+            f->inv_freq[i] /= s->rope_factors[i];
+    }
+}
+
+int hth_forward_open(struct hth_forward **out, const struct hth_forward_opts *o,
+                     struct hth_err *err)
+{
+    struct hth_forward *f = calloc(1, sizeof *f);
+    struct hth_kv_opts kv = {.layers = o->spec->layers,
+                             .heads = o->plan->share[o->rank].kvs,
+                             .head_dim = o->spec->head_dim,
+                             .type = o->kv_type,
+                             .ctx_max = o->ctx_max,
+                             .bytes_max = o->kv_bytes_max};
+    int rc;
+
+    HTH_ASSERT(o->rows_max >= 1 && o->rows_max <= HTH_STEP_ROWS_MAX);
+    if (f == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for the model's state");
+    f->o = *o;
+    f->s = o->spec;
+    f->share = o->plan->share[o->rank];
+    f->q_dim = f->share.heads * f->s->head_dim;
+    f->kv_dim = f->share.kvs * f->s->head_dim;
+    f->scale = 1.0f / sqrtf((float)f->s->head_dim);
+    rc = alloc_all(f);
+    if (rc != HTH_OK)
+        hth_fail(err, rc, "no memory for the activations of %u rows",
+                 o->rows_max);
+    else
+        rc = hth_kv_open(&f->kv, &kv, err);
+    if (rc != HTH_OK) {
+        hth_forward_close(f);
+        return rc;
+    }
+    init_rope(f);
+    *out = f;
+    return HTH_OK;
+}
+
+void hth_forward_close(struct hth_forward *f)
+{
+    if (f == NULL)
+        return;
+    hth_kv_close(f->kv);
+    hth_mem_free(f->arena);
+    free(f->layer);
+    free(f->inv_freq);
+    free(f);
+}
+
+struct hth_kv *hth_forward_kv(struct hth_forward *f)
+{
+    return f->kv;
+}
+
+void hth_forward_join(struct hth_forward *f, struct hth_collective *c)
+{
+    f->group = c;
+}
+
+const struct hth_forward_times *hth_forward_times(const struct hth_forward *f)
+{
+    return &f->times;
+}
+
+/* ---- binding --------------------------------------------------------------
+ */
+
+static const float *vec(const struct hth_block *b, const void *data,
+                        uint32_t role)
+{
+    return hth_block_mat(b, data, role, 0).data;
+}
+
+static void bind_attn(struct layer *l, const struct hth_block *b, const void *d)
+{
+    l->attn_norm = vec(b, d, HTH_ROLE_ATTN_NORM);
+    l->q_norm = vec(b, d, HTH_ROLE_ATTN_Q_NORM);
+    l->k_norm = vec(b, d, HTH_ROLE_ATTN_K_NORM);
+    l->q_bias = vec(b, d, HTH_ROLE_ATTN_Q_BIAS);
+    l->k_bias = vec(b, d, HTH_ROLE_ATTN_K_BIAS);
+    l->v_bias = vec(b, d, HTH_ROLE_ATTN_V_BIAS);
+    l->q = hth_block_mat(b, d, HTH_ROLE_ATTN_Q, 0);
+    l->k = hth_block_mat(b, d, HTH_ROLE_ATTN_K, 0);
+    l->v = hth_block_mat(b, d, HTH_ROLE_ATTN_V, 0);
+    l->out = hth_block_mat(b, d, HTH_ROLE_ATTN_OUT, 0);
+}
+
+static void bind_ffn(struct hth_forward *f, struct layer *l,
+                     const struct hth_block *b, const void *d)
+{
+    const struct hth_spec *s = f->s;
+    bool moe = s->arch->moe;
+
+    l->ffn_norm = vec(b, d, HTH_ROLE_FFN_NORM);
+    l->gate = hth_block_mat(
+        b, d, moe ? HTH_ROLE_FFN_GATE_EXPS : HTH_ROLE_FFN_GATE, 0);
+    l->up =
+        hth_block_mat(b, d, moe ? HTH_ROLE_FFN_UP_EXPS : HTH_ROLE_FFN_UP, 0);
+    l->down = hth_block_mat(
+        b, d, moe ? HTH_ROLE_FFN_DOWN_EXPS : HTH_ROLE_FFN_DOWN, 0);
+    l->gate_plane = l->gate.rows * l->gate.row_bytes;
+    l->up_plane = l->up.rows * l->up.row_bytes;
+    l->down_plane = l->down.rows * l->down.row_bytes;
+    l->router =
+        (struct hth_router){.norm = l->ffn_norm,
+                            .eps = s->norm_eps,
+                            .gate = hth_block_mat(b, d, HTH_ROLE_FFN_ROUTER, 0),
+                            .experts = s->experts,
+                            .used = s->experts_used,
+                            .renorm = s->arch->expert_renorm};
+}
+
+void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data)
+{
+    struct hth_block b;
+
+    hth_shard_block(f->s, f->o.plan, f->o.rank, index, &b);
+    if (b.bytes == 0)
+        return;
+    if (b.kind == HTH_BLOCK_ATTN) {
+        bind_attn(&f->layer[b.layer], &b, data);
+    } else if (b.kind == HTH_BLOCK_FFN) {
+        bind_ffn(f, &f->layer[b.layer], &b, data);
+    } else {
+        f->final_norm = vec(&b, data, HTH_ROLE_OUTPUT_NORM);
+        f->output = hth_block_mat(&b, data, HTH_ROLE_OUTPUT, 0);
+    }
+}
+
+/* ---- rows over threads -----------------------------------------------------
+ */
+
+/* Work that is independent per row: run on the pool when there are several,
+ * inline when there is one (a hand-over costs more than a norm). */
+struct row_job {
+    struct hth_forward *f;
+    const struct layer *l;
+    const struct hth_batch *b;
+    void (*row)(const struct row_job *j, uint32_t r);
+    const float *norm;
+    uint32_t layer_index;
+};
+
+static void rows_of_thread(void *ctx, uint32_t thread, uint32_t threads)
+{
+    const struct row_job *j = ctx;
+    uint64_t first, count;
+
+    hth_split(j->b->rows, 1, thread, threads, &first, &count);
+    for (uint64_t r = first; r < first + count; r++)
+        j->row(j, (uint32_t)r);
+}
+
+static void for_rows(struct row_job *j)
+{
+    if (j->b->rows == 1)
+        j->row(j, 0);
+    else
+        hth_pool_run(j->f->o.pool, rows_of_thread, j);
+}
+
+static void norm_row(const struct row_job *j, uint32_t r)
+{
+    uint32_t dim = j->f->s->dim;
+
+    hth_rmsnorm(j->f->h + (size_t)r * dim, j->b->x + (size_t)r * dim, j->norm,
+                dim, j->f->s->norm_eps);
+}
+
+static void norm_rows(struct hth_forward *f, const struct hth_batch *b,
+                      const float *weights)
+{
+    struct row_job j = {.f = f, .b = b, .row = norm_row, .norm = weights};
+
+    for_rows(&j);
+}
+
+static void product(struct hth_forward *f, const struct hth_matmul_job *job)
+{
+    struct hth_matmul_job j = *job;
+
+    j.scratch = f->scratch;
+    hth_matmul(f->o.pool, &j);
+}
+
+/* ---- attention -------------------------------------------------------------
+ */
+
+static void step_angles(struct hth_forward *f, const struct hth_batch *b)
+{
+    uint32_t half = f->s->rope_dim / 2;
+
+    for (uint32_t r = 0; r < b->rows; r++) {
+        double pos = (double)b->pos[r] * f->s->rope_scale;
+
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = pos * f->inv_freq[i];
+
+            f->cosines[(size_t)r * half + i] = (float)cos(angle);
+            f->sines[(size_t)r * half + i] = (float)sin(angle);
+        }
+    }
+}
+
+static void norm_heads(float *v, uint32_t heads, uint32_t head_dim,
+                       const float *w, float eps)
+{
+    if (w == NULL)
+        return;
+    for (uint32_t h = 0; h < heads; h++)
+        hth_rmsnorm(v + (size_t)h * head_dim, v + (size_t)h * head_dim, w,
+                    head_dim, eps);
+}
+
+static void store_kv(struct hth_forward *f, const struct row_job *j, uint32_t r)
+{
+    uint32_t hd = f->s->head_dim;
+
+    for (uint32_t h = 0; h < f->share.kvs; h++) {
+        struct hth_kv_at at = {j->layer_index, h, j->b->pos[r]};
+        const float *ks = f->k + (size_t)r * f->kv_dim + (size_t)h * hd;
+        const float *vs = f->v + (size_t)r * f->kv_dim + (size_t)h * hd;
+        void *k, *v;
+
+        hth_kv_rows(f->kv, j->b->seq[r], &at, &k, &v);
+        if (f->o.kv_type == HTH_F16) {
+            hth_f32_to_f16_row(ks, k, hd);
+            hth_f32_to_f16_row(vs, v, hd);
+        } else {
+            memcpy(k, ks, hd * sizeof *ks);
+            memcpy(v, vs, hd * sizeof *vs);
+        }
+    }
+}
+
+/* After the projections: bias, norm of heads, rotation, into the cache. */
+static void finish_qkv_row(const struct row_job *j, uint32_t r)
+{
+    struct hth_forward *f = j->f;
+    const struct hth_spec *s = f->s;
+    const struct layer *l = j->l;
+    float *q = f->q + (size_t)r * f->q_dim;
+    float *k = f->k + (size_t)r * f->kv_dim;
+    const float *c = f->cosines + (size_t)r * (s->rope_dim / 2);
+    const float *sn = f->sines + (size_t)r * (s->rope_dim / 2);
+
+    if (l->q_bias != NULL)
+        hth_add(q, l->q_bias, f->q_dim);
+    if (l->k_bias != NULL)
+        hth_add(k, l->k_bias, f->kv_dim);
+    if (l->v_bias != NULL)
+        hth_add(f->v + (size_t)r * f->kv_dim, l->v_bias, f->kv_dim);
+    norm_heads(q, f->share.heads, s->head_dim, l->q_norm, s->norm_eps);
+    norm_heads(k, f->share.kvs, s->head_dim, l->k_norm, s->norm_eps);
+    hth_rope(q, f->share.heads, s->head_dim, s->rope_dim, c, sn,
+             s->arch->rope_neox);
+    hth_rope(k, f->share.kvs, s->head_dim, s->rope_dim, c, sn,
+             s->arch->rope_neox);
+    store_kv(f, j, r);
+}
+
+/* Local query heads that share local KV head h. A group may be cut by the
+ * rank's borders. */
+static void group_heads(const struct hth_forward *f, uint32_t h,
+                        uint32_t *first, uint32_t *count)
+{
+    uint32_t group = f->s->heads / f->s->kv_heads;
+    uint32_t from = (f->share.kv_first + h) * group;
+    uint32_t to = from + group;
+    uint32_t begin = f->share.head_first;
+    uint32_t end = begin + f->share.heads;
+
+    from = from > begin ? from : begin;
+    to = to < end ? to : end;
+    *first = from - begin;
+    *count = to - from;
+}
+
+static void attend(struct hth_forward *f, const struct row_job *j, uint32_t r,
+                   uint32_t h, float *state)
+{
+    uint32_t hd = f->s->head_dim;
+    uint32_t first, count, left = j->b->pos[r] + 1;
+    float *att;
+    struct hth_attn_part p = {
+        .kv_type = f->o.kv_type, .head_dim = hd, .scale = f->scale};
+
+    group_heads(f, h, &first, &count);
+    att = f->att + (size_t)r * f->q_dim + (size_t)first * hd;
+    p.q = f->q + (size_t)r * f->q_dim + (size_t)first * hd;
+    p.heads = count;
+    p.m = state;
+    p.l = state + count;
+    p.acc = att;
+    memset(att, 0, (size_t)count * hd * sizeof *att);
+    for (uint32_t i = 0; i < count; i++) {
+        p.m[i] = -INFINITY;
+        p.l[i] = 0;
+    }
+    for (uint32_t pos = 0; left > 0; pos += p.rows, left -= p.rows) {
+        struct hth_kv_at at = {j->layer_index, h, pos};
+        void *k, *v;
+        uint32_t n = hth_kv_rows(f->kv, j->b->seq[r], &at, &k, &v);
+
+        p.k = k;
+        p.v = v;
+        p.rows = n < left ? n : left;
+        hth_attn_fold(&p);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t e = 0; e < hd; e++)
+            att[(size_t)i * hd + e] /= p.l[i];
+}
+
+/* Tasks are (row, KV head), dealt round-robin: later rows see more keys, so
+ * contiguous ranges would be uneven. */
+static void attend_thread(void *ctx, uint32_t thread, uint32_t threads)
+{
+    const struct row_job *j = ctx;
+    struct hth_forward *f = j->f;
+    uint32_t group = f->s->heads / f->s->kv_heads;
+    float *state = f->states + (size_t)thread * group * (f->s->head_dim + 2);
+    uint64_t tasks = (uint64_t)j->b->rows * f->share.kvs;
+
+    for (uint64_t t = thread; t < tasks; t += threads)
+        attend(f, j, (uint32_t)(t / f->share.kvs), (uint32_t)(t % f->share.kvs),
+               state);
+}
+
+static void attention(struct hth_forward *f, const struct hth_batch *b,
+                      uint32_t index)
+{
+    const struct layer *l = &f->layer[index];
+    struct row_job j = {.f = f, .l = l, .b = b, .layer_index = index};
+    const struct hth_mat qkv[] = {l->q, l->k, l->v};
+    float *const to[] = {f->q, f->k, f->v};
+    const size_t ld[] = {f->q_dim, f->kv_dim, f->kv_dim};
+    float *const out[] = {f->part};
+    const size_t out_ld[] = {f->s->dim};
+
+    norm_rows(f, b, l->attn_norm);
+    product(f, &(struct hth_matmul_job){.w = qkv,
+                                        .y = to,
+                                        .ldy = ld,
+                                        .count = 3,
+                                        .x = f->h,
+                                        .ldx = f->s->dim,
+                                        .n = b->rows});
+    j.row = finish_qkv_row;
+    for_rows(&j);
+    hth_pool_run(f->o.pool, attend_thread, &j);
+    product(f, &(struct hth_matmul_job){.w = &l->out,
+                                        .y = out,
+                                        .ldy = out_ld,
+                                        .count = 1,
+                                        .x = f->att,
+                                        .ldx = f->q_dim,
+                                        .n = b->rows});
+}
+
+/* ---- feed-forward -----------------------------------------------------------
+ */
+
+static void swiglu_row(const struct row_job *j, uint32_t r)
+{
+    size_t ff = j->f->share.ff;
+
+    hth_swiglu(j->f->gate + r * ff, j->f->up + r * ff, ff);
+}
+
+/* y[rows][dim] = down(silu(gate x) * up x) with this rank's rows of one dense
+ * FFN or one expert. */
+static void ffn(struct hth_forward *f, const struct hth_mat *m, const float *x,
+                float *y, uint32_t rows)
+{
+    struct hth_batch b = {.rows = rows};
+    struct row_job j = {.f = f, .b = &b, .row = swiglu_row};
+    float *const hidden[] = {f->gate, f->up};
+    const size_t hidden_ld[] = {f->share.ff, f->share.ff};
+    float *const out[] = {y};
+    const size_t out_ld[] = {f->s->dim};
+
+    product(f, &(struct hth_matmul_job){.w = m,
+                                        .y = hidden,
+                                        .ldy = hidden_ld,
+                                        .count = 2,
+                                        .x = x,
+                                        .ldx = f->s->dim,
+                                        .n = rows});
+    for_rows(&j);
+    product(f, &(struct hth_matmul_job){.w = m + 2,
+                                        .y = out,
+                                        .ldy = out_ld,
+                                        .count = 1,
+                                        .x = f->gate,
+                                        .ldx = f->share.ff,
+                                        .n = rows});
+}
+
+static struct hth_mat plane(const struct hth_mat *m, size_t bytes, uint32_t e)
+{
+    struct hth_mat p = *m;
+
+    p.data = (const uint8_t *)m->data + e * bytes;
+    return p;
+}
+
+/* Rows that chose expert e, gathered, through it, and added back with their
+ * weights. Experts go in ascending order, so that a row's sum has the same
+ * order in every batch. */
+static void run_expert(struct hth_forward *f, const struct layer *l,
+                       const struct hth_batch *b, uint32_t e)
+{
+    uint32_t used = f->s->experts_used, n = 0;
+    size_t dim = f->s->dim;
+    const struct hth_mat m[] = {plane(&l->gate, l->gate_plane, e),
+                                plane(&l->up, l->up_plane, e),
+                                plane(&l->down, l->down_plane, e)};
+
+    for (uint32_t i = 0; i < b->rows * used; i++) {
+        if (f->expert_id[i] != e)
+            continue;
+        f->row_list[n] = i / used;
+        f->row_weight[n] = f->expert_weight[i];
+        memcpy(f->xg + n * dim, f->h + i / used * dim, dim * sizeof *f->xg);
+        n++;
+    }
+    if (n == 0)
+        return;
+    ffn(f, m, f->xg, f->yg, n);
+    for (uint32_t i = 0; i < n; i++)
+        hth_axpy(f->part + f->row_list[i] * dim, f->row_weight[i],
+                 f->yg + i * dim, dim);
+}
+
+static void experts(struct hth_forward *f, const struct layer *l,
+                    const struct hth_batch *b)
+{
+    uint32_t used = f->s->experts_used;
+
+    for (uint32_t r = 0; r < b->rows; r++)
+        hth_route(&l->router, b->x + (size_t)r * f->s->dim, f->route_scratch,
+                  f->expert_id + r * used, f->expert_weight + r * used);
+    memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
+    for (uint32_t e = 0; e < f->s->experts; e++)
+        run_expert(f, l, b, e);
+}
+
+static void feed_forward(struct hth_forward *f, const struct hth_batch *b,
+                         uint32_t index)
+{
+    const struct layer *l = &f->layer[index];
+    const struct hth_mat m[] = {l->gate, l->up, l->down};
+
+    norm_rows(f, b, l->ffn_norm);
+    if (f->s->arch->moe)
+        experts(f, l, b);
+    else
+        ffn(f, m, f->h, f->part, b->rows);
+}
+
+/* ---- the step
+ * ---------------------------------------------------------------- */
+
+static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
+                       struct hth_err *err)
+{
+    size_t n = (size_t)b->rows * f->s->dim;
+    uint64_t t0 = hth_now_ns();
+    int rc = HTH_OK;
+
+    if (f->group != NULL && f->group->ranks > 1)
+        rc = f->group->all_reduce(f->group->ctx, f->part, n, err);
+    f->times.reduce_ns += hth_now_ns() - t0;
+    if (rc == HTH_OK)
+        hth_add(b->x, f->part, n);
+    return rc;
+}
+
+static void clear_part(struct hth_forward *f, const struct hth_batch *b)
+{
+    memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
+}
+
+static int run_layers(struct hth_forward *f, const struct hth_batch *b,
+                      struct hth_err *err)
+{
+    for (uint32_t l = 0; l < f->s->layers; l++) {
+        int rc;
+
+        if (f->share.heads > 0)
+            attention(f, b, l);
+        else
+            clear_part(f, b);
+        rc = reduce_into(f, b, err);
+        if (rc != HTH_OK)
+            return rc;
+        if (f->share.ff > 0)
+            feed_forward(f, b, l);
+        else
+            clear_part(f, b);
+        rc = reduce_into(f, b, err);
+        if (rc != HTH_OK)
+            return rc;
+    }
+    return HTH_OK;
+}
+
+int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
+                     struct hth_err *err)
+{
+    uint64_t t0 = hth_now_ns(), reduce0 = f->times.reduce_ns;
+    int rc;
+
+    HTH_ASSERT(b->rows >= 1 && b->rows <= f->o.rows_max);
+    hth_guard_enter("a step");
+    step_angles(f, b);
+    rc = run_layers(f, b, err);
+    hth_guard_leave();
+    f->times.compute_ns += hth_now_ns() - t0 - (f->times.reduce_ns - reduce0);
+    f->times.steps++;
+    return rc;
+}
+
+void hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
+                        float *out)
+{
+    uint64_t t0 = hth_now_ns();
+    float *const to[] = {out};
+    const size_t ld[] = {f->share.vocab};
+    struct hth_batch b = {.rows = n, .x = (float *)(uintptr_t)x};
+
+    HTH_ASSERT(n <= f->o.rows_max);
+    if (f->share.vocab == 0 || n == 0)
+        return;
+    norm_rows(f, &b, f->final_norm);
+    product(f, &(struct hth_matmul_job){.w = &f->output,
+                                        .y = to,
+                                        .ldy = ld,
+                                        .count = 1,
+                                        .x = f->h,
+                                        .ldx = f->s->dim,
+                                        .n = n});
+    f->times.compute_ns += hth_now_ns() - t0;
+}
