@@ -36,7 +36,10 @@ struct hth_isa {
     void (*q8_row)(const float *x, uint32_t cols, int8_t *q, float *d,
                    int16_t *sums);
     /* y[r * ldy + o] = sum_c x[r][c] w[o][c] for all x->n rows r and
-     * o in [first, first + count); w of a quantised type. */
+     * o in [first, first + count); w of a quantised type. first is a multiple
+     * of 16. For a given x->n the bits of an output depend on its row of w and
+     * its row of x only, never on first and count: matmul.c hands rows to
+     * whichever thread is free. The same holds for gemm_float. */
     void (*gemm_q8)(const struct hth_mat *w, uint32_t first, uint32_t count,
                     const struct hth_q8 *x, float *y, size_t ldy);
     /* The same for w of f32, f16, bf16 with f32 x [n][ldx]. */
