@@ -5,16 +5,21 @@
 #define HTH_BASE_LIMITS_H
 
 /* Cluster */
-#define HTH_RANKS_MAX 32u            /* coordinator included */
-#define HTH_DEVICES_MAX 256u         /* paired, not necessarily present */
-#define HTH_NAME_MAX 64u             /* device name, bytes with the NUL */
+#define HTH_RANKS_MAX 32u    /* coordinator included */
+#define HTH_DEVICES_MAX 256u /* paired, not necessarily present */
+#define HTH_NAME_MAX 64u     /* device name, bytes with the NUL */
 #define HTH_THREADS_MAX 256u
 
 /* Steps */
-#define HTH_STEP_ROWS_MAX 512u       /* (sequence, position, token) rows */
-#define HTH_SEQS_MAX 64u             /* live sequences of one coordinator */
-#define HTH_CTX_MAX (1u << 20)       /* positions of one sequence */
-#define HTH_CANDIDATES_MAX 256u      /* per rank and row */
+#define HTH_STEP_ROWS_MAX 512u     /* (sequence, position, token) rows */
+#define HTH_STEP_WANTS_MAX 64u     /* rows of a step that want logits */
+#define HTH_STEP_ROWS_DEFAULT 128u /* prefill chunk */
+/* One frame of a step. Long, because a slow device may compute for long; that
+ * a device is gone is noticed by heartbeats and closed sockets. */
+#define HTH_STEP_DEADLINE_MS 120000u
+#define HTH_SEQS_MAX 64u        /* live sequences of one coordinator */
+#define HTH_CTX_MAX (1u << 20)  /* positions of one sequence */
+#define HTH_CANDIDATES_MAX 256u /* per rank and row */
 #define HTH_KV_BLOCK_POSITIONS 32u
 
 /* Model shapes (reject a file beyond them before allocating anything) */
@@ -34,9 +39,10 @@
 #define HTH_GGUF_NAME_BYTES_MAX 64u
 #define HTH_GGUF_STRING_BYTES_MAX (64u << 20)
 #define HTH_GGUF_ARRAY_MAX (64u << 20)
-#define HTH_GGUF_STRINGS_MAX (4u << 20)  /* in all string arrays of a part */
+#define HTH_GGUF_STRINGS_MAX (4u << 20) /* in all string arrays of a part */
 #define HTH_GGUF_ALIGN_BYTES_MAX 65536u
-#define HTH_GGUF_META_BYTES_MAX (1u << 30) /* keys, and tensor list, written */
+#define HTH_GGUF_META_BYTES_MAX (1u << 30) /* keys, and tensor list, written \
+                                            */
 
 /* Tokenizer */
 #define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
@@ -60,14 +66,14 @@
 #define HTH_LOST_AFTER_MS 4000u
 
 /* Control messages */
-#define HTH_DEVICE_ID_MAX 40u        /* text with the NUL */
-#define HTH_VERSION_BYTES_MAX 32u    /* program version, with the NUL */
-#define HTH_CERT_BYTES_MAX 4096u     /* one certificate, PEM */
+#define HTH_DEVICE_ID_MAX 40u     /* text with the NUL */
+#define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */
+#define HTH_CERT_BYTES_MAX 4096u  /* one certificate, PEM */
 #define HTH_SIGNATURE_BYTES_MAX 128u
 #define HTH_BLOCKS_MAX (2u * HTH_LAYERS_MAX + 1u) /* of one rank */
-#define HTH_PLAN_BYTES_MAX (1u << 20)  /* encoded plan */
-#define HTH_EVENTS_BYTES_MAX (1u << 18) /* in one answer */
-#define HTH_NODES_BYTES_MAX (1u << 20)  /* in one answer */
+#define HTH_PLAN_BYTES_MAX (1u << 20)             /* encoded plan */
+#define HTH_EVENTS_BYTES_MAX (1u << 18)           /* in one answer */
+#define HTH_NODES_BYTES_MAX (1u << 20)            /* in one answer */
 #define HTH_CONTROL_CONTEXTS 192u    /* control requests being served */
 #define HTH_CONTROL_PIPES_MAX 512u   /* connections, both kinds */
 #define HTH_HELLO_DEADLINE_MS 10000u /* from connection to proof */
@@ -89,16 +95,16 @@
 #define HTH_PAIRING_BYTES_MAX 16384u /* one pairing message */
 #define HTH_CODES_MAX 8u             /* valid at the same time */
 #define HTH_CODE_LIFE_S 600u
-#define HTH_CODE_TRIES_MAX 5u        /* wrong tries that kill a code */
-#define HTH_PAIR_TRIES_PER_MIN 20u   /* wrong tries of everybody together */
+#define HTH_CODE_TRIES_MAX 5u      /* wrong tries that kill a code */
+#define HTH_PAIR_TRIES_PER_MIN 20u /* wrong tries of everybody together */
 
 /* Requests */
 #define HTH_PROMPT_BYTES_MAX (16u << 20)
 #define HTH_STOPS_MAX 16u
 #define HTH_STOP_BYTES_MAX 256u
 #define HTH_BIAS_MAX 1024u
-#define HTH_REQUESTS_MAX 256u          /* queued and running */
+#define HTH_REQUESTS_MAX 256u                   /* queued and running */
 #define HTH_REQUEST_EVENTS_BYTES_MAX (4u << 20) /* kept for its client */
-#define HTH_REQUEST_ABANDONED_MS 10000u /* without a poll: cancelled */
+#define HTH_REQUEST_ABANDONED_MS 10000u         /* without a poll: cancelled */
 
 #endif

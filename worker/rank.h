@@ -22,10 +22,13 @@
 struct hth_session {
     uint64_t id; /* chosen by the coordinator, new for each formation */
     uint32_t rank;
-    uint32_t ctx_max;
-    uint32_t rows_max;
-    uint32_t kv_type;   /* HTH_F32, HTH_F16 */
-    uint32_t wire_type; /* enum hth_wire of net/star.h */
+    uint32_t ctx_max;          /* positions of one sequence */
+    uint32_t kv_positions_max; /* of all sequences together; >= ctx_max. Every
+                                * rank must be able to hold its KV heads of so
+                                * many, which it checks when it loads. */
+    uint32_t rows_max;         /* of a step */
+    uint32_t kv_type;          /* HTH_F32, HTH_F16 */
+    uint32_t wire_type;        /* enum hth_wire of net/star.h */
     struct hth_spec spec;
     struct hth_plan plan;
 };
@@ -67,6 +70,11 @@ void hth_rank_close(struct hth_rank *r); /* NULL is fine */
  * emptied on return, weights stay: the rank may serve again. */
 HTH_MUST_CHECK int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
                                   struct hth_err *err);
+
+/* For the coordinator's engine, which drives rank 0 itself. */
+struct hth_forward *hth_rank_forward(struct hth_rank *r);
+struct hth_pool *hth_rank_pool(struct hth_rank *r);
+const struct hth_session *hth_rank_session(const struct hth_rank *r);
 
 struct hth_rank_stats {
     uint64_t steps, rows;

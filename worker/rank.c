@@ -1,0 +1,351 @@
+/* rank.c - a rank's weights in memory and its loop over steps. A failing link
+ * or a message that does not fit ends the serving, never the process. */
+#include "worker/rank.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/ops.h"
+#include "worker/group.h"
+#include "worker/step.h"
+
+struct hth_rank {
+    struct hth_session session;
+    struct hth_pool *pool;
+    struct hth_forward *forward;
+    void **block; /* [blocks], owned; NULL where empty */
+    uint32_t blocks;
+    uint64_t weight_bytes;
+    /* Buffers of the serving loop, made at open. */
+    struct hth_step step;
+    uint8_t *message;
+    size_t message_max;
+    float *x;      /* [rows_max][dim] */
+    float *wanted; /* [HTH_STEP_WANTS_MAX][dim] */
+    float *logits; /* [HTH_STEP_WANTS_MAX][share.vocab] */
+    uint8_t *result;
+    /* Snapshot for other threads. */
+    _Atomic uint64_t steps, rows, compute_ns, reduce_ns, kv_bytes;
+};
+
+static const struct hth_share *my_share(const struct hth_rank *r)
+{
+    return &r->session.plan.share[r->session.rank];
+}
+
+/* ---- loading ----------------------------------------------------------------
+ */
+
+static uint64_t buffer_bytes(const struct hth_session *s)
+{
+    const struct hth_share *share = &s->plan.share[s->rank];
+    uint64_t row = 4ull * (4ull * s->spec.dim + 3ull * share->ff +
+                           4ull * share->heads * s->spec.head_dim);
+
+    return row * s->rows_max + 8ull * HTH_STEP_WANTS_MAX * share->vocab;
+}
+
+/* Fail before anything is allocated when the share cannot fit, with numbers:
+ * "killed" is no error message. */
+static int check_budget(const struct hth_rank *r, uint64_t budget,
+                        struct hth_err *err)
+{
+    struct hth_shape shape;
+    uint64_t kv, need;
+
+    hth_spec_shape(&r->session.spec, r->session.kv_type, &shape);
+    kv = hth_share_kv_bytes(&shape, my_share(r)) * r->session.kv_positions_max;
+    need = r->weight_bytes + kv + buffer_bytes(&r->session);
+    if (budget == 0 || need <= budget)
+        return HTH_OK;
+    return hth_fail(err, HTH_EOVERFLOW,
+                    "this share needs %llu MiB (%llu weights, %llu KV cache "
+                    "of %u positions) and the budget is %llu MiB; raise "
+                    "--memory, lower --ctx or give it a smaller share",
+                    (unsigned long long)(need >> 20) + 1,
+                    (unsigned long long)(r->weight_bytes >> 20),
+                    (unsigned long long)(kv >> 20), r->session.kv_positions_max,
+                    (unsigned long long)(budget >> 20));
+}
+
+static int alloc_buffers(struct hth_rank *r, struct hth_err *err)
+{
+    const struct hth_session *s = &r->session;
+    struct hth_step_bounds b = {s->spec.dim, s->rows_max, s->ctx_max};
+    size_t vocab = my_share(r)->vocab;
+    size_t wants = HTH_STEP_WANTS_MAX;
+
+    r->message_max = hth_step_bytes_max(&b);
+    r->message = hth_mem_alloc(r->message_max);
+    r->x = hth_mem_alloc((size_t)s->rows_max * s->spec.dim * 4);
+    r->wanted = hth_mem_alloc(wants * s->spec.dim * 4);
+    r->logits = hth_mem_alloc(wants * vocab * 4);
+    r->result =
+        hth_mem_alloc(wants * vocab * 4 + wants * HTH_CANDIDATES_MAX * 8);
+    if (r->message == NULL || r->x == NULL || r->wanted == NULL ||
+        r->logits == NULL || r->result == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for the step's buffers");
+    return HTH_OK;
+}
+
+static int load_blocks(struct hth_rank *r, const struct hth_rank_opts *o,
+                       struct hth_err *err)
+{
+    uint64_t done = 0;
+
+    for (uint32_t i = 0; i < r->blocks; i++) {
+        struct hth_block b;
+        int rc;
+
+        hth_shard_block(&r->session.spec, &r->session.plan, r->session.rank, i,
+                        &b);
+        if (b.bytes == 0)
+            continue;
+        r->block[i] = hth_mem_alloc(b.bytes);
+        if (r->block[i] == NULL)
+            return hth_fail(err, HTH_ENOMEM,
+                            "no memory for weights: %llu of %llu MiB loaded",
+                            (unsigned long long)(done >> 20),
+                            (unsigned long long)(r->weight_bytes >> 20));
+        rc = o->source(o->source_ctx, i, r->block[i], b.bytes, err);
+        if (rc != HTH_OK)
+            return rc;
+        hth_forward_bind(r->forward, i, r->block[i]);
+        done += b.bytes;
+        if (o->progress != NULL)
+            o->progress(o->progress_ctx, done, r->weight_bytes);
+    }
+    return HTH_OK;
+}
+
+static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
+                      struct hth_err *err)
+{
+    struct hth_forward_opts f = {.spec = &r->session.spec,
+                                 .plan = &r->session.plan,
+                                 .rank = r->session.rank,
+                                 .rows_max = r->session.rows_max,
+                                 .kv_type = r->session.kv_type,
+                                 .ctx_max = r->session.ctx_max};
+    int rc = check_budget(r, o->memory_bytes, err);
+
+    if (rc == HTH_OK)
+        rc = hth_isa_init(err);
+    if (rc == HTH_OK)
+        rc = hth_pool_start(&r->pool, o->threads, true, err);
+    if (rc != HTH_OK)
+        return rc;
+    f.pool = r->pool;
+    rc = hth_forward_open(&r->forward, &f, err);
+    if (rc == HTH_OK)
+        rc = alloc_buffers(r, err);
+    if (rc == HTH_OK)
+        rc = load_blocks(r, o, err);
+    return rc;
+}
+
+int hth_rank_open(struct hth_rank **out, const struct hth_rank_opts *o,
+                  struct hth_err *err)
+{
+    struct hth_rank *r = calloc(1, sizeof *r);
+    int rc;
+
+    if (r == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for a rank");
+    r->session = *o->session;
+    r->blocks = hth_shard_blocks(&r->session.spec);
+    r->block = calloc(r->blocks, sizeof *r->block);
+    r->weight_bytes =
+        hth_shard_bytes(&r->session.spec, &r->session.plan, r->session.rank);
+    rc = r->block == NULL ? hth_fail(err, HTH_ENOMEM, "no memory for a rank")
+                          : open_parts(r, o, err);
+    if (rc != HTH_OK) {
+        hth_rank_close(r);
+        return rc;
+    }
+    *out = r;
+    return HTH_OK;
+}
+
+void hth_rank_close(struct hth_rank *r)
+{
+    if (r == NULL)
+        return;
+    hth_forward_close(r->forward);
+    hth_pool_stop(r->pool);
+    for (uint32_t i = 0; r->block != NULL && i < r->blocks; i++)
+        hth_mem_free(r->block[i]);
+    free(r->block);
+    hth_mem_free(r->message);
+    hth_mem_free(r->x);
+    hth_mem_free(r->wanted);
+    hth_mem_free(r->logits);
+    hth_mem_free(r->result);
+    free(r);
+}
+
+struct hth_forward *hth_rank_forward(struct hth_rank *r)
+{
+    return r->forward;
+}
+
+struct hth_pool *hth_rank_pool(struct hth_rank *r)
+{
+    return r->pool;
+}
+
+const struct hth_session *hth_rank_session(const struct hth_rank *r)
+{
+    return &r->session;
+}
+
+/* ---- serving
+ * ----------------------------------------------------------------- */
+
+/* Rows of one sequence ascend, so the last one bounds the reservation. */
+static int reserve(struct hth_rank *r, struct hth_err *err)
+{
+    struct hth_kv *kv = hth_forward_kv(r->forward);
+
+    for (uint32_t i = 0; i < r->step.frees; i++)
+        hth_kv_truncate(kv, r->step.free_seq[i], 0);
+    for (uint32_t i = 0; i < r->step.rows; i++) {
+        int rc = hth_kv_reserve(kv, r->step.seq[i], r->step.pos[i] + 1, err);
+
+        if (rc != HTH_OK)
+            return rc;
+    }
+    return HTH_OK;
+}
+
+static int send_result(struct hth_rank *r, struct hth_link *link)
+{
+    const struct hth_share *share = my_share(r);
+    struct hth_slice slice = {share->vocab_first, share->vocab};
+    size_t dim = r->session.spec.dim;
+
+    if (r->step.wants == 0 || share->vocab == 0)
+        return HTH_OK;
+    for (uint32_t w = 0; w < r->step.wants; w++)
+        memcpy(r->wanted + w * dim, r->x + r->step.want[w] * dim, dim * 4);
+    hth_forward_logits(r->forward, r->wanted, r->step.wants, r->logits);
+    hth_result_encode(&r->step, &slice, r->logits, r->result);
+    return hth_link_send(
+        link, HTH_TAG_RESULT, r->result,
+        hth_result_bytes(r->step.wants, r->step.candidates, share->vocab),
+        HTH_STEP_DEADLINE_MS);
+}
+
+static void publish(struct hth_rank *r)
+{
+    const struct hth_forward_times *t = hth_forward_times(r->forward);
+
+    atomic_store_explicit(&r->steps, t->steps, memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->rows, r->step.rows, memory_order_relaxed);
+    atomic_store_explicit(&r->compute_ns, t->compute_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->reduce_ns, t->reduce_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->kv_bytes,
+                          hth_kv_bytes(hth_forward_kv(r->forward)),
+                          memory_order_relaxed);
+}
+
+static int run_step(struct hth_rank *r, struct hth_link *link,
+                    struct hth_err *err)
+{
+    struct hth_batch b = {.rows = r->step.rows,
+                          .seq = r->step.seq,
+                          .pos = r->step.pos,
+                          .x = r->x};
+    int rc = reserve(r, err);
+
+    if (rc != HTH_OK) {
+        hth_link_abort(link, rc, err != NULL ? err->text : "no KV cache");
+        return rc;
+    }
+    if (b.rows == 0)
+        return HTH_OK;
+    rc = hth_forward_step(r->forward, &b, err);
+    if (rc != HTH_OK)
+        return rc;
+    rc = send_result(r, link);
+    if (rc != HTH_OK && err != NULL)
+        *err = *hth_link_error(link);
+    publish(r);
+    return rc;
+}
+
+static int next_step(struct hth_rank *r, struct hth_link *link,
+                     struct hth_err *err)
+{
+    struct hth_step_bounds b = {r->session.spec.dim, r->session.rows_max,
+                                r->session.ctx_max};
+    struct hth_link_msg m = {
+        .tag = HTH_TAG_STEP, .data = r->message, .max = r->message_max};
+    int rc = hth_link_recv_msg(link, &m, HTH_LINK_FOREVER);
+
+    if (rc != HTH_OK) {
+        if (err != NULL)
+            *err = *hth_link_error(link);
+        return rc;
+    }
+    rc = hth_step_decode(&r->step, r->x, &b, r->message, m.n);
+    if (rc != HTH_OK) {
+        hth_link_abort(link, rc, "a step that does not fit the session");
+        return hth_fail(err, rc,
+                        "the coordinator sent a step that does not fit the "
+                        "session");
+    }
+    return HTH_OK;
+}
+
+static int serve_loop(struct hth_rank *r, struct hth_link *link,
+                      struct hth_err *err)
+{
+    for (;;) {
+        int rc = next_step(r, link, err);
+
+        if (rc != HTH_OK)
+            return rc;
+        if (r->step.kind == HTH_STEP_GOODBYE)
+            return HTH_OK;
+        rc = run_step(r, link, err);
+        if (rc != HTH_OK)
+            return rc;
+    }
+}
+
+int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
+                   struct hth_err *err)
+{
+    struct hth_star_opts o = {.rank = r->session.rank,
+                              .ranks = r->session.plan.ranks,
+                              .links = &link,
+                              .timeout_ms = HTH_STEP_DEADLINE_MS};
+    struct hth_group group;
+    struct hth_star *star;
+    int rc = hth_star_open(&star, &o, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    hth_group_init(&group, star, &o, (enum hth_wire)r->session.wire_type);
+    hth_forward_join(r->forward, &group.collective);
+    rc = serve_loop(r, link, err);
+    hth_forward_join(r->forward, NULL);
+    hth_star_close(star);
+    for (uint32_t s = 0; s < HTH_SEQS_MAX; s++)
+        hth_kv_truncate(hth_forward_kv(r->forward), s, 0);
+    return rc;
+}
+
+void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
+{
+    out->steps = atomic_load_explicit(&r->steps, memory_order_relaxed);
+    out->rows = atomic_load_explicit(&r->rows, memory_order_relaxed);
+    out->compute_ns =
+        atomic_load_explicit(&r->compute_ns, memory_order_relaxed);
+    out->reduce_ns = atomic_load_explicit(&r->reduce_ns, memory_order_relaxed);
+    out->kv_bytes = atomic_load_explicit(&r->kv_bytes, memory_order_relaxed);
+    out->weight_bytes = r->weight_bytes;
+}
