@@ -1,0 +1,343 @@
+/* kernels_prefill_avx512.c - products of quantised weights with many rows of
+ * x, where the time is that of the integer arithmetic.
+ *
+ * 32 rows of weights by 1024 columns are unpacked once into a panel on the
+ * stack, with rows in lanes: 4 columns of 16 rows are one register, so the
+ * integer product of a block needs no horizontal sum. A tile of 32 weight
+ * rows by up to 6 rows of x then stays in registers, and each block is scaled
+ * and added to the sum, in order: the order of kernels_decode_avx512.c, hence
+ * the same bits, whatever the number of rows.
+ *
+ * No failure, no state; scratch is some 70 KB of stack. */
+#include "kernels/avx512.h"
+#include "kernels/unpack_avx512.h"
+
+#define LANES 16u /* rows in a register; blocks in a chunk */
+#define GROUPS 2u /* registers of rows in a panel */
+#define PANEL_ROWS (LANES * GROUPS)
+#define PANEL_BLOCKS 32u
+#define TILE_MAX 6u /* rows of x at once */
+
+/* u[b][t][g]: columns 4t to 4t + 3 of block b of rows 16g to 16g + 15, rows
+ * in lanes; d, m [b][half][g]. */
+struct panel {
+    __m512i u[PANEL_BLOCKS][8][GROUPS];
+    __m512 d[PANEL_BLOCKS][2][GROUPS];
+    __m512 m[PANEL_BLOCKS][2][GROUPS];
+    uint32_t blocks;
+};
+
+/* The same columns of up to TILE_MAX rows of x: q and d borrowed; off is what
+ * the unsigned weights add too much, negated; g is d times the sum of q. */
+struct tile {
+    const int8_t *q[TILE_MAX];
+    const float *d[TILE_MAX];
+    int32_t off[TILE_MAX][2 * PANEL_BLOCKS];
+    float g[TILE_MAX][2 * PANEL_BLOCKS];
+};
+
+/* ---- panels ------------------------------------------------------------- */
+
+static void spread(const __m512i *from, size_t step, __m512i *to,
+                   size_t to_step, uint32_t count)
+{
+    __m512i v[LANES];
+
+    for (uint32_t i = 0; i < LANES; i++)
+        v[i] = from[i * step];
+    hth_transpose16(v);
+    for (uint32_t i = 0; i < LANES; i++)
+        if (i < count)
+            to[i * to_step] = v[i];
+}
+
+#define WCHUNK_VECTORS (sizeof(struct hth_wchunk) / sizeof(__m512i))
+
+/* Blocks in lanes of 16 rows to rows in lanes of `count` blocks. */
+static void spread_chunk(const struct hth_wchunk rows[LANES], uint32_t group,
+                         uint32_t block, uint32_t count, struct panel *panel)
+{
+    for (uint32_t t = 0; t < 8; t++)
+        spread(&rows[0].u[t], WCHUNK_VECTORS, &panel->u[block][t][group],
+               8 * GROUPS, count);
+    for (uint32_t h = 0; h < 2; h++) {
+        spread((const __m512i *)&rows[0].d[h], WCHUNK_VECTORS,
+               (__m512i *)&panel->d[block][h][group], 2 * GROUPS, count);
+        spread((const __m512i *)&rows[0].m[h], WCHUNK_VECTORS,
+               (__m512i *)&panel->m[block][h][group], 2 * GROUPS, count);
+    }
+}
+
+/* Where a panel's weights are. */
+struct source {
+    const uint8_t *w; /* first byte of the panel's first row */
+    size_t row_bytes;
+    uint32_t rows; /* 1 to PANEL_ROWS; the others repeat the last */
+};
+
+HTH_INLINE void fill_panel(uint32_t type, const struct source *from,
+                           struct panel *panel)
+{
+    size_t chunk_bytes = hth_wtraits(type).chunk_bytes;
+    struct hth_wchunk rows[LANES];
+
+    for (uint32_t b = 0; b < panel->blocks; b += LANES) {
+        uint32_t left = panel->blocks - b;
+        size_t at = b / LANES * chunk_bytes;
+
+        for (uint32_t i = 0; i < PANEL_ROWS; i++) {
+            uint32_t row = i < from->rows ? i : from->rows - 1;
+            const uint8_t *w = from->w + row * from->row_bytes + at;
+
+            if (left >= LANES)
+                hth_unpack_chunk(type, w, LANES, &rows[i % LANES]);
+            else
+                hth_unpack_chunk(type, w, left, &rows[i % LANES]);
+            if (i % LANES == LANES - 1)
+                spread_chunk(rows, i / LANES, b, left, panel);
+        }
+    }
+}
+
+#define FILL_OF(name)                                                         \
+    static void fill_##name(const struct source *from, struct panel *panel)   \
+    {                                                                         \
+        fill_panel(HTH_##name, from, panel);                                  \
+    }
+HTH_QUANT_TYPES(FILL_OF)
+
+typedef void (*fill_fn)(const struct source *from, struct panel *panel);
+
+static fill_fn fill_of(uint32_t type)
+{
+    switch (type) {
+#define CASE(name)                                                            \
+    case HTH_##name:                                                          \
+        return fill_##name;
+        HTH_QUANT_TYPES(CASE)
+#undef CASE
+    default:
+        return NULL;
+    }
+}
+
+/* ---- tiles -------------------------------------------------------------- */
+
+static void load_tile(const struct hth_q8 *x, uint32_t row, uint32_t block,
+                      uint32_t count, struct hth_wtraits traits,
+                      uint32_t blocks, struct tile *tile)
+{
+    size_t all = x->cols / HTH_Q8_BLOCK;
+
+    for (uint32_t c = 0; c < count; c++) {
+        size_t at = (row + c) * all + block;
+        const int16_t *sums = x->sums + 2 * at;
+
+        tile->q[c] = x->q + at * HTH_Q8_BLOCK;
+        tile->d[c] = x->d + at;
+        for (uint32_t b = 0; b < blocks; b++) {
+            int first = sums[2 * b], second = sums[2 * b + 1];
+
+            if (!traits.halves)
+                first += second;
+            tile->off[c][2 * b] = -traits.offset * first;
+            tile->off[c][2 * b + 1] = -traits.offset * second;
+            tile->g[c][2 * b] = tile->d[c][b] * (float)first;
+            tile->g[c][2 * b + 1] = tile->d[c][b] * (float)second;
+        }
+    }
+}
+
+HTH_INLINE __m512i four_columns(const int8_t *q)
+{
+    int32_t v;
+
+    memcpy(&v, q, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
+/* Half a block or a whole one: integer products of steps [from, to), scaled.
+ * p[g][c] is what the block adds; h: which half's factors. */
+HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
+                           uint32_t b, uint32_t h, uint32_t count,
+                           struct hth_wtraits traits,
+                           __m512 p[GROUPS][TILE_MAX])
+{
+    uint32_t from = h * 4, to = traits.halves ? from + 4 : 8;
+    __m512i a[GROUPS][TILE_MAX];
+
+    for (uint32_t c = 0; c < count; c++)
+        for (uint32_t g = 0; g < GROUPS; g++)
+            a[g][c] = traits.mins ? _mm512_setzero_si512()
+                                  : _mm512_set1_epi32(tile->off[c][2 * b + h]);
+#pragma GCC unroll 8
+    for (uint32_t t = from; t < to; t++) {
+        __m512i w0 = panel->u[b][t][0], w1 = panel->u[b][t][1];
+
+#pragma GCC unroll 6
+        for (uint32_t c = 0; c < count; c++) {
+            __m512i x = four_columns(tile->q[c] + 32 * b + 4 * t);
+
+            a[0][c] = _mm512_dpbusd_epi32(a[0][c], w0, x);
+            a[1][c] = _mm512_dpbusd_epi32(a[1][c], w1, x);
+        }
+    }
+#pragma GCC unroll 6
+    for (uint32_t c = 0; c < count; c++) {
+        __m512 d = _mm512_set1_ps(tile->d[c][b]);
+        __m512 gain = _mm512_set1_ps(tile->g[c][2 * b + h]);
+
+        for (uint32_t g = 0; g < GROUPS; g++) {
+            __m512 v = _mm512_cvtepi32_ps(a[g][c]);
+            __m512 s = _mm512_mul_ps(panel->d[b][h][g], d);
+
+            p[g][c] = h == 0 ? _mm512_mul_ps(v, s)
+                             : _mm512_fmadd_ps(v, s, p[g][c]);
+            if (traits.mins)
+                p[g][c] = _mm512_fmadd_ps(panel->m[b][h][g], gain, p[g][c]);
+        }
+    }
+}
+
+/* Where a tile's results go. */
+struct target {
+    float *y; /* of the first row of x and of weights */
+    size_t ldy;
+    uint32_t rows; /* of weights, 1 to PANEL_ROWS */
+    bool fresh;    /* nothing in y yet */
+};
+
+HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
+                         const struct target *to, uint32_t count,
+                         struct hth_wtraits traits)
+{
+    const __mmask16 rows[GROUPS] = {
+        hth_first16(to->rows),
+        hth_first16(to->rows > LANES ? to->rows - LANES : 0)};
+    __m512 sum[GROUPS][TILE_MAX], p[GROUPS][TILE_MAX];
+
+#pragma GCC unroll 6
+    for (uint32_t c = 0; c < count; c++)
+        for (uint32_t g = 0; g < GROUPS; g++)
+            sum[g][c] = _mm512_maskz_loadu_ps(
+                to->fresh ? 0 : rows[g], to->y + c * to->ldy + g * LANES);
+    for (uint32_t b = 0; b < panel->blocks; b++) {
+        block_part(panel, tile, b, 0, count, traits, p);
+        if (traits.halves)
+            block_part(panel, tile, b, 1, count, traits, p);
+#pragma GCC unroll 6
+        for (uint32_t c = 0; c < count; c++)
+            for (uint32_t g = 0; g < GROUPS; g++)
+                sum[g][c] = _mm512_add_ps(sum[g][c], p[g][c]);
+    }
+#pragma GCC unroll 6
+    for (uint32_t c = 0; c < count; c++)
+        for (uint32_t g = 0; g < GROUPS; g++)
+            _mm512_mask_storeu_ps(to->y + c * to->ldy + g * LANES, rows[g],
+                                  sum[g][c]);
+}
+
+HTH_INLINE void run_any(const struct panel *panel, const struct tile *tile,
+                        const struct target *to, uint32_t count,
+                        struct hth_wtraits traits)
+{
+    switch (count) {
+    case 1:
+        run_tile(panel, tile, to, 1, traits);
+        break;
+    case 2:
+        run_tile(panel, tile, to, 2, traits);
+        break;
+    case 3:
+        run_tile(panel, tile, to, 3, traits);
+        break;
+    case 4:
+        run_tile(panel, tile, to, 4, traits);
+        break;
+    case 5:
+        run_tile(panel, tile, to, 5, traits);
+        break;
+    default:
+        run_tile(panel, tile, to, TILE_MAX, traits);
+        break;
+    }
+}
+
+static void run_plain(const struct panel *panel, const struct tile *tile,
+                      const struct target *to, uint32_t count)
+{
+    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, false, false});
+}
+
+static void run_mins(const struct panel *panel, const struct tile *tile,
+                     const struct target *to, uint32_t count)
+{
+    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, false, true});
+}
+
+static void run_halves(const struct panel *panel, const struct tile *tile,
+                       const struct target *to, uint32_t count)
+{
+    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, true, false});
+}
+
+static void run_both(const struct panel *panel, const struct tile *tile,
+                     const struct target *to, uint32_t count)
+{
+    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, true, true});
+}
+
+/* ---- the product -------------------------------------------------------- */
+
+/* All rows of x times one panel. */
+static void run_panel(const struct hth_q8_product *job,
+                      const struct panel *panel, uint32_t block,
+                      struct target *to)
+{
+    struct hth_wtraits traits = hth_wtraits(job->w->type);
+    /* halves need registers for the first half's results, too */
+    uint32_t most = traits.halves ? 4 : TILE_MAX, n = job->x->n;
+    float *y = to->y;
+    struct tile tile;
+
+    for (uint32_t row = 0, count; row < n; row += count) {
+        uint32_t tiles = (n - row + most - 1) / most;
+
+        count = (n - row + tiles - 1) / tiles;
+        load_tile(job->x, row, block, count, traits, panel->blocks, &tile);
+        to->y = y + row * to->ldy;
+        if (traits.halves)
+            (traits.mins ? run_both : run_halves)(panel, &tile, to, count);
+        else
+            (traits.mins ? run_mins : run_plain)(panel, &tile, to, count);
+    }
+}
+
+void hth__prefill_avx512(const struct hth_q8_product *job)
+{
+    const struct hth_mat *w = job->w;
+    uint32_t blocks = w->cols / HTH_Q8_BLOCK;
+    fill_fn fill = fill_of(w->type);
+    struct panel panel;
+
+    for (uint32_t o = 0; o < job->count; o += PANEL_ROWS) {
+        size_t first = (size_t)job->first + o, b = 0;
+        uint32_t rows = job->count - o < PANEL_ROWS ? job->count - o
+                                                    : PANEL_ROWS;
+
+        do { /* once also without columns: y becomes 0 */
+            struct source from = {(const uint8_t *)w->data +
+                                      first * w->row_bytes +
+                                      b / LANES *
+                                          hth_wtraits(w->type).chunk_bytes,
+                                  w->row_bytes, rows};
+            struct target to = {job->y + first, job->ldy, rows, b == 0};
+
+            panel.blocks = (uint32_t)(blocks - b < PANEL_BLOCKS ? blocks - b
+                                                                : PANEL_BLOCKS);
+            fill(&from, &panel);
+            run_panel(job, &panel, (uint32_t)b, &to);
+            b += panel.blocks;
+        } while (b < blocks);
+    }
+}
