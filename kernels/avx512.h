@@ -6,18 +6,18 @@
 #include "kernels/isa.h"
 
 /* X(name) for every quantised type. */
-#define HTH_QUANT_TYPES(X)                                                              \
-    X(Q4_0)                                                                   \
-    X(Q4_1)                                                                   \
-    X(Q5_0)                                                                   \
-    X(Q5_1)                                                                   \
-    X(Q8_0)                                                                   \
-    X(Q2_K)                                                                   \
-    X(Q3_K)                                                                   \
-    X(Q4_K)                                                                   \
-    X(Q5_K)                                                                   \
-    X(Q6_K)                                                                   \
-    X(IQ4_NL)                                                                 \
+#define HTH_QUANT_TYPES(X) \
+    X(Q4_0)                \
+    X(Q4_1)                \
+    X(Q5_0)                \
+    X(Q5_1)                \
+    X(Q8_0)                \
+    X(Q2_K)                \
+    X(Q3_K)                \
+    X(Q4_K)                \
+    X(Q5_K)                \
+    X(Q6_K)                \
+    X(IQ4_NL)              \
     X(IQ4_XS)
 
 /* Both compute the same bits; decode is for 1 to HTH_DECODE_ROWS rows of x

@@ -116,8 +116,7 @@ HTH_INLINE __m512 chunk_product(const struct hth_wchunk *w,
         p = _mm512_fmadd_ps(w->m[0], x->g[0], p);
     if (!traits.halves)
         return p;
-    p = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b),
-                        _mm512_mul_ps(w->d[1], x->d), p);
+    p = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_mul_ps(w->d[1], x->d), p);
     if (traits.mins)
         p = _mm512_fmadd_ps(w->m[1], x->g[1], p);
     return p;
@@ -164,10 +163,10 @@ HTH_INLINE void span_rows(uint32_t type, const struct span *s,
     }
 }
 
-#define ROWS_OF(name)                                                         \
-    static void rows_##name(const struct span *s, struct room *room)          \
-    {                                                                         \
-        span_rows(HTH_##name, s, room);                                       \
+#define ROWS_OF(name)                                                \
+    static void rows_##name(const struct span *s, struct room *room) \
+    {                                                                \
+        span_rows(HTH_##name, s, room);                              \
     }
 HTH_QUANT_TYPES(ROWS_OF)
 
@@ -176,8 +175,8 @@ typedef void (*rows_fn)(const struct span *s, struct room *room);
 static rows_fn rows_of(uint32_t type)
 {
     switch (type) {
-#define CASE(name)                                                            \
-    case HTH_##name:                                                          \
+#define CASE(name)   \
+    case HTH_##name: \
         return rows_##name;
         HTH_QUANT_TYPES(CASE)
 #undef CASE
@@ -188,8 +187,8 @@ static rows_fn rows_of(uint32_t type)
 
 /* Blocks in lanes to rows in lanes, and the sum over blocks in order. The
  * partial sums of earlier spans are in y. */
-static void add_blocks(__m512 p[SPAN_CHUNKS][LANES],
-                       const struct span *s, bool fresh, float *y)
+static void add_blocks(__m512 p[SPAN_CHUNKS][LANES], const struct span *s,
+                       bool fresh, float *y)
 {
     __mmask16 rows = hth_first16(s->rows);
     __m512 sum = fresh ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(rows, y);

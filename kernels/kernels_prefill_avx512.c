@@ -99,10 +99,10 @@ HTH_INLINE void fill_panel(uint32_t type, const struct source *from,
     }
 }
 
-#define FILL_OF(name)                                                         \
-    static void fill_##name(const struct source *from, struct panel *panel)   \
-    {                                                                         \
-        fill_panel(HTH_##name, from, panel);                                  \
+#define FILL_OF(name)                                                       \
+    static void fill_##name(const struct source *from, struct panel *panel) \
+    {                                                                       \
+        fill_panel(HTH_##name, from, panel);                                \
     }
 HTH_QUANT_TYPES(FILL_OF)
 
@@ -111,8 +111,8 @@ typedef void (*fill_fn)(const struct source *from, struct panel *panel);
 static fill_fn fill_of(uint32_t type)
 {
     switch (type) {
-#define CASE(name)                                                            \
-    case HTH_##name:                                                          \
+#define CASE(name)   \
+    case HTH_##name: \
         return fill_##name;
         HTH_QUANT_TYPES(CASE)
 #undef CASE
@@ -191,8 +191,8 @@ HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
             __m512 v = _mm512_cvtepi32_ps(a[g][c]);
             __m512 s = _mm512_mul_ps(panel->d[b][h][g], d);
 
-            p[g][c] = h == 0 ? _mm512_mul_ps(v, s)
-                             : _mm512_fmadd_ps(v, s, p[g][c]);
+            p[g][c] =
+                h == 0 ? _mm512_mul_ps(v, s) : _mm512_fmadd_ps(v, s, p[g][c]);
             if (traits.mins)
                 p[g][c] = _mm512_fmadd_ps(panel->m[b][h][g], gain, p[g][c]);
         }
@@ -219,8 +219,8 @@ HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
 #pragma GCC unroll 6
     for (uint32_t c = 0; c < count; c++)
         for (uint32_t g = 0; g < GROUPS; g++)
-            sum[g][c] = _mm512_maskz_loadu_ps(
-                to->fresh ? 0 : rows[g], to->y + c * to->ldy + g * LANES);
+            sum[g][c] = _mm512_maskz_loadu_ps(to->fresh ? 0 : rows[g],
+                                              to->y + c * to->ldy + g * LANES);
     for (uint32_t b = 0; b < panel->blocks; b++) {
         block_part(panel, tile, b, 0, count, traits, p);
         if (traits.halves)
@@ -322,15 +322,14 @@ void hth__prefill_avx512(const struct hth_q8_product *job)
 
     for (uint32_t o = 0; o < job->count; o += PANEL_ROWS) {
         size_t first = (size_t)job->first + o, b = 0;
-        uint32_t rows = job->count - o < PANEL_ROWS ? job->count - o
-                                                    : PANEL_ROWS;
+        uint32_t rows =
+            job->count - o < PANEL_ROWS ? job->count - o : PANEL_ROWS;
 
         do { /* once also without columns: y becomes 0 */
-            struct source from = {(const uint8_t *)w->data +
-                                      first * w->row_bytes +
-                                      b / LANES *
-                                          hth_wtraits(w->type).chunk_bytes,
-                                  w->row_bytes, rows};
+            struct source from = {
+                (const uint8_t *)w->data + first * w->row_bytes +
+                    b / LANES * hth_wtraits(w->type).chunk_bytes,
+                w->row_bytes, rows};
             struct target to = {job->y + first, job->ldy, rows, b == 0};
 
             panel.blocks = (uint32_t)(blocks - b < PANEL_BLOCKS ? blocks - b

@@ -99,8 +99,8 @@ HTH_INLINE __m512 hth_sum16x16(const __m512 in[16])
 /* The sum of 16 numbers in the same order as hth_sum16x16. */
 HTH_INLINE float hth_sum16(__m512 v)
 {
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v),
-                             _mm512_extractf32x8_ps(v, 1));
+    __m256 a =
+        _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 b =
         _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 

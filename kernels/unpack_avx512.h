@@ -69,20 +69,21 @@ HTH_INLINE struct hth_wtraits hth_wtraits(uint32_t type)
 /* The little-endian word at byte `ofs` of each block, 16 blocks `stride`
  * bytes apart. `per` blocks have that word within one 64-byte load; one
  * index serves all loads because each starts at a block. */
-#define HTH_WORD_AT(j, per, stride, ofs)                                      \
+#define HTH_WORD_AT(j, per, stride, ofs) \
     ((short)(((j) % (per) * (stride) + (ofs)) / 2))
-#define HTH_WORDS_8(j, per, stride, ofs)                                      \
-    HTH_WORD_AT(j + 7, per, stride, ofs), HTH_WORD_AT(j + 6, per, stride, ofs),\
-        HTH_WORD_AT(j + 5, per, stride, ofs),                                 \
-        HTH_WORD_AT(j + 4, per, stride, ofs),                                 \
-        HTH_WORD_AT(j + 3, per, stride, ofs),                                 \
-        HTH_WORD_AT(j + 2, per, stride, ofs),                                 \
+#define HTH_WORDS_8(j, per, stride, ofs)      \
+    HTH_WORD_AT(j + 7, per, stride, ofs),     \
+        HTH_WORD_AT(j + 6, per, stride, ofs), \
+        HTH_WORD_AT(j + 5, per, stride, ofs), \
+        HTH_WORD_AT(j + 4, per, stride, ofs), \
+        HTH_WORD_AT(j + 3, per, stride, ofs), \
+        HTH_WORD_AT(j + 2, per, stride, ofs), \
         HTH_WORD_AT(j + 1, per, stride, ofs), HTH_WORD_AT(j, per, stride, ofs)
-#define HTH_STRIDED_WORDS(p, blocks, stride, ofs)                             \
-    hth_strided_words(                                                        \
-        p, blocks, stride, (62 - (ofs)) / (stride) + 1,                       \
-        _mm512_castsi256_si512(_mm256_set_epi16(                              \
-            HTH_WORDS_8(8, ((62 - (ofs)) / (stride) + 1), stride, ofs),       \
+#define HTH_STRIDED_WORDS(p, blocks, stride, ofs)                       \
+    hth_strided_words(                                                  \
+        p, blocks, stride, (62 - (ofs)) / (stride) + 1,                 \
+        _mm512_castsi256_si512(_mm256_set_epi16(                        \
+            HTH_WORDS_8(8, ((62 - (ofs)) / (stride) + 1), stride, ofs), \
             HTH_WORDS_8(0, ((62 - (ofs)) / (stride) + 1), stride, ofs))))
 
 HTH_INLINE __m256i hth_strided_words(const uint8_t *p, uint32_t blocks,
@@ -113,8 +114,7 @@ HTH_INLINE __m512 hth_strided_halves(__m256i words)
 HTH_INLINE __m512i hth_four_quads(const uint8_t *a, const uint8_t *b,
                                   const uint8_t *c, const uint8_t *d)
 {
-    __m512i v =
-        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a));
+    __m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)a));
 
     v = _mm512_mask_broadcast_i32x4(v, 0x00f0,
                                     _mm_loadu_si128((const __m128i *)b));
@@ -127,11 +127,10 @@ HTH_INLINE __m512i hth_four_quads(const uint8_t *a, const uint8_t *b,
 /* Two 32-byte pieces side by side. */
 HTH_INLINE __m512i hth_two_halves(const uint8_t *a, const uint8_t *b)
 {
-    __m512i v =
-        _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)a));
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)a));
 
-    return _mm512_mask_broadcast_i64x4(
-        v, 0xf0, _mm256_loadu_si256((const __m256i *)b));
+    return _mm512_mask_broadcast_i64x4(v, 0xf0,
+                                       _mm256_loadu_si256((const __m256i *)b));
 }
 
 /* w[t]: dword t of the 16 bytes at p + j stride of each block j. Blocks that
@@ -144,8 +143,8 @@ HTH_INLINE void hth_strided_quads(const uint8_t *p, uint32_t blocks,
         size_t c = i + 8 < blocks ? i + 8 : 0;
         size_t d = i + 12 < blocks ? i + 12 : 0;
 
-        w[i] = hth_four_quads(p + (i < blocks ? i : 0) * stride,
-                              p + b * stride, p + c * stride, p + d * stride);
+        w[i] = hth_four_quads(p + (i < blocks ? i : 0) * stride, p + b * stride,
+                              p + c * stride, p + d * stride);
     }
     hth_transpose4(w);
 }
@@ -203,9 +202,8 @@ HTH_INLINE void hth_add_fifth_bits(__m512i bits, __m512i u[8])
 
 HTH_INLINE __m512i hth_pair_words(__m256i low, __m256i high)
 {
-    return _mm512_or_si512(
-        _mm512_cvtepu16_epi32(low),
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
+                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
 }
 
 HTH_INLINE void hth_unpack_q5_0(const uint8_t *p, uint32_t blocks,
@@ -253,10 +251,9 @@ HTH_INLINE void hth_unpack_q8_0(const uint8_t *p, uint32_t blocks,
 /* The 16 values that IQ4 nibbles stand for, plus 128. */
 HTH_INLINE void hth_map_iq4(__m512i u[8])
 {
-    const __m512i values = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141,
-                      (char)153, (char)166, (char)181, (char)197, (char)217,
-                      (char)241));
+    const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141, (char)153,
+        (char)166, (char)181, (char)197, (char)217, (char)241));
 
     for (int t = 0; t < 8; t++)
         u[t] = _mm512_shuffle_epi8(values, u[t]);
@@ -297,15 +294,15 @@ HTH_INLINE __m512 hth_two_scales(const uint8_t *a, const uint8_t *b)
 
     memcpy(&x, a, sizeof x);
     memcpy(&y, b, sizeof y);
-    return _mm512_cvtph_ps(_mm256_set_m128i(_mm_set1_epi16((short)y),
-                                            _mm_set1_epi16((short)x)));
+    return _mm512_cvtph_ps(
+        _mm256_set_m128i(_mm_set1_epi16((short)y), _mm_set1_epi16((short)x)));
 }
 
 /* Eight unsigned bytes each of a and b as floats. */
 HTH_INLINE __m512 hth_two_bytes8(uint64_t a, uint64_t b)
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(
-        _mm_set_epi64x((long long)b, (long long)a)));
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepu8_epi32(_mm_set_epi64x((long long)b, (long long)a)));
 }
 
 /* The 6-bit scales and minima of Q4_K and Q5_K: 12 bytes, the first four of
@@ -329,8 +326,8 @@ HTH_INLINE void hth_factors_k4(const uint8_t *a, const uint8_t *b,
 
     hth_scales_k4(a + 4, &scale_a, &min_a);
     hth_scales_k4(b + 4, &scale_b, &min_b);
-    k->d[0] = _mm512_mul_ps(hth_two_scales(a, b),
-                            hth_two_bytes8(scale_a, scale_b));
+    k->d[0] =
+        _mm512_mul_ps(hth_two_scales(a, b), hth_two_bytes8(scale_a, scale_b));
     k->m[0] = _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), min),
                             hth_two_bytes8(min_a, min_b));
 }
@@ -338,8 +335,8 @@ HTH_INLINE void hth_factors_k4(const uint8_t *a, const uint8_t *b,
 HTH_INLINE void hth_unpack_q4_k(const uint8_t *p, uint32_t blocks,
                                 struct hth_wchunk *k)
 {
-    const __m512i even = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 8, 24,
-                                           9, 25, 10, 26, 11, 27);
+    const __m512i even = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9,
+                                           25, 10, 26, 11, 27);
     const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(4));
     const __m512i low = _mm512_set1_epi8(15);
     const uint8_t *b = p + (blocks > 8 ? 144 : 0);
@@ -440,8 +437,7 @@ HTH_INLINE void hth_split_pairs(const uint8_t *a, const uint8_t *b,
         __m512i w = hth_two_halves(a + 32 * half, b + 32 * half);
 
         for (int i = 0; i < 4; i++)
-            u[4 * half + i] =
-                _mm512_and_si512(hth_move_bit(w, 2 * i, 0), low);
+            u[4 * half + i] = _mm512_and_si512(hth_move_bit(w, 2 * i, 0), low);
     }
 }
 
@@ -497,8 +493,8 @@ HTH_INLINE void hth_unpack_q3_k(const uint8_t *p, uint32_t blocks,
  * high pairs at bit 2j of a word; stored plus 32. */
 HTH_INLINE __m512 hth_scales_iq4_xs(const uint8_t *a, const uint8_t *b)
 {
-    const __m512i four = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4,
-                                           8, 12, 16, 20, 24, 28);
+    const __m512i four = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8,
+                                           12, 16, 20, 24, 28);
     const __m512i two =
         _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14);
     __m512i low = _mm512_set1_epi32((int)hth_peek32(a + 4));
@@ -506,10 +502,8 @@ HTH_INLINE __m512 hth_scales_iq4_xs(const uint8_t *a, const uint8_t *b)
 
     low = _mm512_mask_set1_epi32(low, 0xff00, (int)hth_peek32(b + 4));
     high = _mm512_mask_set1_epi32(high, 0xff00, (int)(hth_peek32(b) >> 16));
-    low = _mm512_and_si512(_mm512_srlv_epi32(low, four),
-                           _mm512_set1_epi32(15));
-    high = _mm512_and_si512(_mm512_srlv_epi32(high, two),
-                            _mm512_set1_epi32(3));
+    low = _mm512_and_si512(_mm512_srlv_epi32(low, four), _mm512_set1_epi32(15));
+    high = _mm512_and_si512(_mm512_srlv_epi32(high, two), _mm512_set1_epi32(3));
     low = _mm512_or_si512(low, _mm512_slli_epi32(high, 4));
     low = _mm512_sub_epi32(low, _mm512_set1_epi32(32));
     return _mm512_cvtepi32_ps(low);
@@ -518,8 +512,8 @@ HTH_INLINE __m512 hth_scales_iq4_xs(const uint8_t *a, const uint8_t *b)
 HTH_INLINE void hth_unpack_iq4_xs(const uint8_t *p, uint32_t blocks,
                                   struct hth_wchunk *k)
 {
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
-                                            14, 3, 7, 11, 15);
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const uint8_t *b = p + (blocks > 8 ? 136 : 0);
     __m512i w[4] = {_mm512_loadu_si512(p + 8), _mm512_loadu_si512(p + 72),
                     _mm512_loadu_si512(b + 8), _mm512_loadu_si512(b + 72)};
