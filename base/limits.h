@@ -74,6 +74,10 @@
 #define HTH_PLAN_BYTES_MAX (1u << 20)             /* encoded plan */
 #define HTH_EVENTS_BYTES_MAX (1u << 18)           /* in one answer */
 #define HTH_NODES_BYTES_MAX (1u << 20)            /* in one answer */
+#define HTH_SETUP_BYTES_MAX (256u << 10) /* what a rank must know, encoded */
+#define HTH_EVENTS_BYTES_MAX (1u << 18) /* in one answer */
+#define HTH_EVENT_TEXT_MAX 65536u     /* text of one event */
+#define HTH_NODES_BYTES_MAX (1u << 20)  /* in one answer */
 #define HTH_CONTROL_CONTEXTS 192u    /* control requests being served */
 #define HTH_CONTROL_PIPES_MAX 512u   /* connections, both kinds */
 #define HTH_HELLO_DEADLINE_MS 10000u /* from connection to proof */

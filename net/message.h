@@ -132,11 +132,8 @@ struct hth_msg_command {
     char text[HTH_ERR_TEXT_MAX];
     /* LOAD */
     uint64_t session;
-    uint32_t rank, ranks;
-    uint32_t ctx, rows_max;
-    uint32_t wire, kv_type;
-    struct hth_blob spec;   /* model/spec.h */
-    struct hth_blob plan;   /* model/spec.h */
+    uint32_t rank;
+    struct hth_blob setup;  /* opaque here: worker/rank.h */
     struct hth_blob blocks; /* hth_msg_put_block() each; <= HTH_BLOCKS_MAX */
 };
 
