@@ -70,6 +70,7 @@
 #define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */
 #define HTH_CERT_BYTES_MAX 4096u  /* one certificate, PEM */
 #define HTH_SIGNATURE_BYTES_MAX 128u
+#define HTH_VERSION_BYTES_MAX 32u    /* program version, with the NUL */
 #define HTH_BLOCKS_MAX (2u * HTH_LAYERS_MAX + 1u) /* of one rank */
 #define HTH_PLAN_BYTES_MAX (1u << 20)             /* encoded plan */
 #define HTH_EVENTS_BYTES_MAX (1u << 18)           /* in one answer */

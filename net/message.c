@@ -156,7 +156,7 @@ static void hello_fields(struct wire *w, struct hth_msg_hello *m)
     f_u32(w, &m->threads);
     f_u64(w, &m->memory_bytes);
     f_amount(w, &m->read_bytes_per_s);
-    f_blob(w, &m->certificate, HTH_CERT_BYTES_MAX);
+    f_blob(w, &m->certificate, HTH_PEM_MAX);
 }
 
 static void challenge_fields(struct wire *w, struct hth_msg_challenge *m)
@@ -168,7 +168,7 @@ static void challenge_fields(struct wire *w, struct hth_msg_challenge *m)
 
 static void prove_fields(struct wire *w, struct hth_msg_prove *m)
 {
-    f_blob(w, &m->signature, HTH_SIGNATURE_BYTES_MAX);
+    f_blob(w, &m->signature, HTH_SIG_MAX);
 }
 
 static void welcome_fields(struct wire *w, struct hth_msg_welcome *m)

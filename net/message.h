@@ -22,6 +22,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "net/identity.h"
 
 #define HTH_MSG_MAGIC 0x6348u /* "Hc" */
 #define HTH_MSG_HEAD_BYTES 4u
@@ -75,7 +76,7 @@ enum hth_peer_role { HTH_PEER_WORKER = 1, HTH_PEER_CLIENT = 2 };
 struct hth_msg_hello {
     uint32_t protocol_min, protocol_max;
     char version[HTH_VERSION_BYTES_MAX]; /* of the program */
-    char device[HTH_DEVICE_ID_MAX];
+    char device[HTH_DEVICE_ID_SIZE];
     char name[HTH_NAME_MAX];
     uint8_t role;      /* enum hth_peer_role */
     uint64_t instance; /* random per process: tells a restart from a twin */
@@ -90,7 +91,7 @@ struct hth_msg_hello {
 
 struct hth_msg_challenge {
     uint32_t protocol; /* chosen */
-    char server[HTH_DEVICE_ID_MAX];
+    char server[HTH_DEVICE_ID_SIZE];
     uint8_t nonce[HTH_NONCE_BYTES];
 };
 
@@ -275,7 +276,7 @@ bool hth_event_next(struct hth_cursor *c, struct hth_event *out);
 /* ---- devices ----------------------------------------------------------- */
 
 struct hth_msg_node {
-    char device[HTH_DEVICE_ID_MAX];
+    char device[HTH_DEVICE_ID_SIZE];
     char name[HTH_NAME_MAX];
     char address[HTH_NAME_MAX];
     char version[HTH_VERSION_BYTES_MAX];
