@@ -86,6 +86,7 @@
 #define HTH_CLIENT_CALL_MS 5000u     /* a client's question */
 #define HTH_POLL_MS_MAX 1000u        /* longest parked long poll */
 #define HTH_JOIN_PATIENCE_MS 30000u  /* to reach a coordinator to pair */
+#define HTH_STORE_FILES_MAX 65536u    /* blocks looked at for eviction */
 
 /* Identity, handshake, pairing */
 #define HTH_PEM_MAX 4096u            /* one key or certificate, with the NUL */
