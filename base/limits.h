@@ -66,27 +66,20 @@
 #define HTH_LOST_AFTER_MS 4000u
 
 /* Control messages */
-#define HTH_DEVICE_ID_MAX 40u     /* text with the NUL */
-#define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */
-#define HTH_CERT_BYTES_MAX 4096u  /* one certificate, PEM */
-#define HTH_SIGNATURE_BYTES_MAX 128u
-#define HTH_VERSION_BYTES_MAX 32u    /* program version, with the NUL */
+#define HTH_VERSION_BYTES_MAX 32u        /* program version, with the NUL */
 #define HTH_BLOCKS_MAX (2u * HTH_LAYERS_MAX + 1u) /* of one rank */
-#define HTH_PLAN_BYTES_MAX (1u << 20)             /* encoded plan */
-#define HTH_EVENTS_BYTES_MAX (1u << 18)           /* in one answer */
-#define HTH_NODES_BYTES_MAX (1u << 20)            /* in one answer */
 #define HTH_SETUP_BYTES_MAX (256u << 10) /* what a rank must know, encoded */
-#define HTH_EVENTS_BYTES_MAX (1u << 18) /* in one answer */
-#define HTH_EVENT_TEXT_MAX 65536u     /* text of one event */
-#define HTH_NODES_BYTES_MAX (1u << 20)  /* in one answer */
-#define HTH_CONTROL_CONTEXTS 192u    /* control requests being served */
-#define HTH_CONTROL_PIPES_MAX 512u   /* connections, both kinds */
-#define HTH_HELLO_DEADLINE_MS 10000u /* from connection to proof */
-#define HTH_RESEND_MS 2000u          /* an unanswered control request */
-#define HTH_CLIENT_CALL_MS 5000u     /* a client's question */
-#define HTH_POLL_MS_MAX 1000u        /* longest parked long poll */
-#define HTH_JOIN_PATIENCE_MS 30000u  /* to reach a coordinator to pair */
-#define HTH_STORE_FILES_MAX 65536u    /* blocks looked at for eviction */
+#define HTH_EVENTS_BYTES_MAX (1u << 18)  /* in one answer */
+#define HTH_EVENT_TEXT_MAX 65536u        /* text of one event */
+#define HTH_NODES_BYTES_MAX (1u << 20)   /* in one answer */
+#define HTH_CONTROL_CONTEXTS 192u        /* control requests being served */
+#define HTH_CONTROL_PIPES_MAX 512u       /* connections, both kinds */
+#define HTH_HELLO_DEADLINE_MS 10000u     /* from connection to proof */
+#define HTH_RESEND_MS 2000u              /* an unanswered control request */
+#define HTH_CLIENT_CALL_MS 5000u         /* a client's question */
+#define HTH_POLL_MS_MAX 1000u            /* longest parked long poll */
+#define HTH_JOIN_PATIENCE_MS 30000u      /* to reach a coordinator to pair */
+#define HTH_STORE_FILES_MAX 65536u       /* blocks looked at for eviction */
 
 /* Identity, handshake, pairing */
 #define HTH_PEM_MAX 4096u            /* one key or certificate, with the NUL */
