@@ -1,0 +1,514 @@
+/* engine.c - the life of the engine: loading, attaching, the queue, the end of
+ * requests. A device that fails ends its requests and detaches the engine; it
+ * never ends the process. */
+#include "coordinator/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "coordinator/engine_internal.h"
+
+/* ---- requests
+ * ----------------------------------------------------------------- */
+
+static void free_task(struct hth_task *t)
+{
+    hth_sampler_close(t->sampler);
+    free(t->tokens);
+    free(t);
+}
+
+static void unlink_task(struct hth_engine *e, struct hth_task *t)
+{
+    pthread_mutex_lock(&e->lock);
+    for (struct hth_task **p = &e->tasks; *p != NULL; p = &(*p)->next)
+        if (*p == t) {
+            *p = t->next;
+            e->task_count--;
+            break;
+        }
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void fill_stats(struct hth_engine *e, struct hth_task *t)
+{
+    const struct hth_forward_times *f;
+    uint64_t now = hth_now_ns(), sent, received;
+
+    t->stats.prompt_tokens = t->r.count;
+    if (t->started_ns == 0) {
+        t->stats.queue_ns = now - t->submitted_ns;
+        return;
+    }
+    f = hth_forward_times(hth_rank_forward(e->rank));
+    hth_engine__traffic(e, &sent, &received);
+    t->stats.queue_ns = t->started_ns - t->submitted_ns;
+    t->stats.prefill_ns =
+        (t->first_ns != 0 ? t->first_ns : now) - t->started_ns;
+    t->stats.decode_ns = t->first_ns != 0 ? now - t->first_ns : 0;
+    t->stats.compute_ns = f->compute_ns - t->compute0_ns;
+    t->stats.reduce_ns = f->reduce_ns - t->reduce0_ns;
+    t->stats.sent_bytes = sent - t->sent0;
+    t->stats.received_bytes = received - t->received0;
+}
+
+/* A slot can be freed, used and freed again before the next message. */
+static void note_free(struct hth_engine *e, uint32_t seq)
+{
+    for (uint32_t i = 0; i < e->frees; i++)
+        if (e->free_seq[i] == seq)
+            return;
+    e->free_seq[e->frees++] = seq;
+}
+
+/* Its sequence is freed here at once and on the other ranks with the next
+ * step's message; the slot is not reused before that message is encoded. */
+void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
+                          const struct hth_err *err)
+{
+    struct hth_err text = {.status = status};
+
+    fill_stats(e, t);
+    if (t->running) {
+        hth_kv_truncate(hth_forward_kv(hth_rank_forward(e->rank)), t->seq, 0);
+        e->seq_used[t->seq] = false;
+        e->positions_used -= t->need;
+        note_free(e, t->seq);
+    }
+    unlink_task(e, t);
+    if (err != NULL)
+        text = *err;
+    t->r.on_end(t->r.ctx, status, &text, &t->stats);
+    free_task(t);
+}
+
+/* Only the engine thread removes tasks, so the list may be walked by it
+ * without the lock as long as new ones are only appended. */
+static void end_all(struct hth_engine *e, int status, const struct hth_err *err)
+{
+    for (;;) {
+        struct hth_task *t;
+
+        pthread_mutex_lock(&e->lock);
+        t = e->tasks;
+        pthread_mutex_unlock(&e->lock);
+        if (t == NULL)
+            return;
+        hth_engine__end_task(e, t, status, err);
+    }
+}
+
+static int check_request(struct hth_engine *e, const struct hth_request *r,
+                         struct hth_err *err)
+{
+    const struct hth_session *s = hth_rank_session(e->rank);
+
+    if (r->count == 0)
+        return hth_fail(err, HTH_EINVAL, "the prompt has no tokens");
+    if (r->generate_max > s->ctx_max || r->count > s->ctx_max ||
+        r->count + r->generate_max > s->ctx_max)
+        return hth_fail(err, HTH_EOVERFLOW,
+                        "%u prompt tokens plus %u to generate do not fit the "
+                        "context of %u; shorten the prompt, ask for fewer "
+                        "tokens or start the coordinator with a larger --ctx",
+                        r->count, r->generate_max, s->ctx_max);
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->tokens[i] >= s->spec.vocab)
+            return hth_fail(err, HTH_EINVAL,
+                            "token %u is not in the vocabulary of %u",
+                            r->tokens[i], s->spec.vocab);
+    return hth_sampling_check(&r->sampling, s->spec.vocab, err);
+}
+
+static struct hth_task *new_task(const struct hth_engine *e,
+                                 const struct hth_request *r)
+{
+    const struct hth_session *s = hth_rank_session(e->rank);
+    struct hth_task *t = calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return NULL;
+    t->r = *r;
+    t->tokens = malloc(r->count * sizeof *t->tokens);
+    if (t->tokens == NULL ||
+        hth_sampler_open(&t->sampler, &r->sampling, s->spec.vocab) != HTH_OK) {
+        free_task(t);
+        return NULL;
+    }
+    memcpy(t->tokens, r->tokens, r->count * sizeof *t->tokens);
+    t->r.tokens = t->tokens;
+    for (uint32_t i = 0; i < r->count; i++)
+        hth_sampler_accept(t->sampler, r->tokens[i]);
+    t->need = r->count + r->generate_max + HTH_KV_BLOCK_POSITIONS - 1;
+    t->need -= t->need % HTH_KV_BLOCK_POSITIONS;
+    t->submitted_ns = hth_now_ns();
+    return t;
+}
+
+static void append(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_task **p = &e->tasks;
+
+    while (*p != NULL)
+        p = &(*p)->next;
+    *p = t;
+    t->id = ++e->next_id;
+    e->task_count++;
+}
+
+int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
+                      uint64_t *id, struct hth_err *err)
+{
+    struct hth_task *t = NULL;
+    int rc = HTH_OK;
+
+    pthread_mutex_lock(&e->lock);
+    if (e->state != HTH_ENGINE_ATTACHED || e->detaching)
+        rc = hth_fail(err, HTH_EUNREACHABLE,
+                      "the cluster is not ready: devices are missing");
+    else if (e->task_count >= HTH_REQUESTS_MAX)
+        rc = hth_fail(err, HTH_EBUSY,
+                      "%u requests are waiting already; try again later",
+                      e->task_count);
+    else
+        rc = check_request(e, r, err);
+    if (rc == HTH_OK) {
+        t = new_task(e, r);
+        if (t == NULL)
+            rc = hth_fail(err, HTH_ENOMEM, "no memory for the request");
+    }
+    if (rc == HTH_OK) {
+        append(e, t);
+        *id = t->id;
+        pthread_cond_broadcast(&e->wake);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+void hth_engine_cancel(struct hth_engine *e, uint64_t id)
+{
+    pthread_mutex_lock(&e->lock);
+    for (struct hth_task *t = e->tasks; t != NULL; t = t->next)
+        if (t->id == id)
+            atomic_store(&t->cancelled, true);
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- detaching
+ * ------------------------------------------------------------------ */
+
+/* A polite goodbye where the links still work; a worker then waits for the
+ * next session without complaint. */
+static void say_goodbye(struct hth_engine *e)
+{
+    struct hth_step bye = {.kind = HTH_STEP_GOODBYE};
+    size_t n = hth_step_encode(&bye, NULL, 0, e->message);
+
+    for (uint32_t i = 0; i + 1 < e->ranks; i++)
+        if (hth_link_error(e->link[i])->status == HTH_OK)
+            (void)!hth_link_send(e->link[i], HTH_TAG_STEP, e->message, n, 100);
+}
+
+static void drop_links(struct hth_engine *e)
+{
+    hth_forward_join(hth_rank_forward(e->rank), NULL);
+    hth_star_close(e->star);
+    e->star = NULL;
+    for (uint32_t i = 0; i + 1 < e->ranks; i++) {
+        hth_link_close(e->link[i]);
+        e->link[i] = NULL;
+    }
+}
+
+/* Engine thread: end requests, let go of the links, be idle. */
+static void become_idle(struct hth_engine *e, int status,
+                        const struct hth_err *why, bool polite)
+{
+    if (polite)
+        say_goodbye(e);
+    end_all(e, status, why);
+    pthread_mutex_lock(&e->lock);
+    drop_links(e);
+    e->frees = 0;
+    e->state = HTH_ENGINE_IDLE;
+    e->detaching = false;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    /* A submit may have slipped in between; it was admitted, so it must end. */
+    end_all(e, status, why);
+}
+
+static uint32_t failed_rank(const struct hth_engine *e)
+{
+    for (uint32_t i = 0; i + 1 < e->ranks; i++) {
+        int status = hth_link_error(e->link[i])->status;
+
+        if (status != HTH_OK && status != HTH_ECANCELLED)
+            return i + 1;
+    }
+    return 0;
+}
+
+/* The group broke. When that was our own doing (detach woke the step), the
+ * reason is known; else the sentence says which device, doing what, and what
+ * to do about it. */
+static void group_failed(struct hth_engine *e, const struct hth_err *cause)
+{
+    uint32_t rank = failed_rank(e);
+    struct hth_err err = *cause;
+    bool ours;
+
+    pthread_mutex_lock(&e->lock);
+    ours = e->detaching;
+    if (ours)
+        err = e->why;
+    pthread_mutex_unlock(&e->lock);
+    if (!ours && rank > 0)
+        hth_fail(&err, cause->status,
+                 "device %s (rank %u) was lost while computing an answer "
+                 "(%.200s); start it again: the next request is served once "
+                 "it is back",
+                 hth_link_peer(e->link[rank - 1])->name, rank, cause->text);
+    become_idle(e, err.status, &err, false);
+    if (!ours && e->o.lost != NULL)
+        e->o.lost(e->o.ctx, rank, &err);
+}
+
+/* ---- the thread
+ * ------------------------------------------------------------------- */
+
+enum duty { DUTY_STOP, DUTY_DETACH, DUTY_STEP };
+
+static bool has_work(const struct hth_engine *e)
+{
+    return e->state == HTH_ENGINE_ATTACHED && e->tasks != NULL;
+}
+
+static enum duty wait_for_duty(struct hth_engine *e)
+{
+    enum duty d;
+
+    pthread_mutex_lock(&e->lock);
+    while (!e->stop && !e->detaching && !has_work(e))
+        pthread_cond_wait(&e->wake, &e->lock);
+    d = e->detaching ? DUTY_DETACH : (e->stop ? DUTY_STOP : DUTY_STEP);
+    pthread_mutex_unlock(&e->lock);
+    return d;
+}
+
+static void *engine_main(void *arg)
+{
+    struct hth_engine *e = arg;
+
+    for (;;) {
+        struct hth_err err = {0};
+        enum duty d = wait_for_duty(e);
+        int rc;
+
+        if (d == DUTY_STOP)
+            return NULL;
+        if (d == DUTY_DETACH) {
+            become_idle(e, e->why.status, &e->why, true);
+            continue;
+        }
+        rc = hth_engine__step(e, &err);
+        if (rc != HTH_OK)
+            group_failed(e, &err);
+    }
+}
+
+int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
+                    struct hth_err *err)
+{
+    struct hth_engine *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for the engine");
+    e->o = *o;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    if (pthread_create(&e->thread, NULL, engine_main, e) != 0) {
+        pthread_cond_destroy(&e->wake);
+        pthread_mutex_destroy(&e->lock);
+        free(e);
+        return hth_fail(err, HTH_ENOMEM, "cannot start the engine's thread");
+    }
+    *out = e;
+    return HTH_OK;
+}
+
+void hth_engine_close(struct hth_engine *e)
+{
+    struct hth_err why;
+
+    if (e == NULL)
+        return;
+    hth_fail(&why, HTH_ECANCELLED, "the coordinator is stopping");
+    hth_engine_detach(e, &why);
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    hth_engine__free_step(e);
+    hth_embed_close(e->embed);
+    hth_rank_close(e->rank);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}
+
+/* ---- loading and attaching
+ * ---------------------------------------------------------- */
+
+static int gguf_source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                       struct hth_err *err)
+{
+    const struct hth_session *const *s = ctx;
+    const struct hth_gguf *g = ((const void *const *)ctx)[1];
+    struct hth_block b;
+
+    hth_shard_block(&(*s)->spec, &(*s)->plan, 0, index, &b);
+    return hth_block_read(g, &(*s)->spec, &b, 0, dst, bytes, err);
+}
+
+/* The same weights and buffers can serve another session when all but its id
+ * and the other ranks' business are equal. */
+static bool same_session(const struct hth_session *a,
+                         const struct hth_session *b)
+{
+    struct hth_session *x = malloc(sizeof *x);
+    struct hth_buf ba, bb;
+    bool same = false;
+
+    hth_buf_init(&ba, HTH_SESSION_BYTES_MAX);
+    hth_buf_init(&bb, HTH_SESSION_BYTES_MAX);
+    if (x != NULL) {
+        *x = *a;
+        x->id = b->id;
+        hth_session_encode(x, &ba);
+        hth_session_encode(b, &bb);
+        same = !ba.failed && !bb.failed && ba.len == bb.len &&
+               memcmp(ba.data, bb.data, ba.len) == 0;
+    }
+    hth_buf_fini(&ba);
+    hth_buf_fini(&bb);
+    free(x);
+    return same;
+}
+
+static int load_rank(struct hth_engine *e, const struct hth_session *s,
+                     struct hth_err *err)
+{
+    const void *source[2] = {s, e->o.gguf};
+    struct hth_rank_opts o = {.session = s,
+                              .threads = e->o.threads,
+                              .memory_bytes = e->o.memory_bytes,
+                              .source = gguf_source,
+                              .source_ctx = source};
+    int rc = hth_rank_open(&e->rank, &o, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    rc = hth_embed_open(&e->embed, e->o.gguf, &hth_rank_session(e->rank)->spec,
+                        err);
+    return rc == HTH_OK ? hth_engine__alloc_step(e, err) : rc;
+}
+
+static void unload(struct hth_engine *e)
+{
+    hth_engine__free_step(e);
+    hth_embed_close(e->embed);
+    hth_rank_close(e->rank);
+    e->embed = NULL;
+    e->rank = NULL;
+}
+
+int hth_engine_load(struct hth_engine *e, const struct hth_session *s,
+                    struct hth_err *err)
+{
+    struct hth_err why;
+    int rc;
+
+    hth_fail(&why, HTH_ECANCELLED,
+             "the cluster is being arranged anew; send the request again");
+    hth_engine_detach(e, &why);
+    if (e->rank != NULL && same_session(hth_rank_session(e->rank), s))
+        return HTH_OK;
+    unload(e);
+    rc = load_rank(e, s, err);
+    if (rc != HTH_OK)
+        unload(e);
+    return rc;
+}
+
+static int open_star(struct hth_engine *e, struct hth_err *err)
+{
+    struct hth_star_opts o = {.rank = 0,
+                              .ranks = e->ranks,
+                              .links = e->link,
+                              .pool = hth_rank_pool(e->rank),
+                              .timeout_ms = HTH_STEP_DEADLINE_MS};
+    int rc = hth_star_open(&e->star, &o, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    hth_group_init(&e->group, e->star, &o,
+                   (enum hth_wire)hth_rank_session(e->rank)->wire_type);
+    hth_forward_join(hth_rank_forward(e->rank), &e->group.collective);
+    return HTH_OK;
+}
+
+int hth_engine_attach(struct hth_engine *e, struct hth_link **links,
+                      uint32_t ranks, struct hth_err *err)
+{
+    int rc;
+
+    HTH_ASSERT(e->rank != NULL && e->state == HTH_ENGINE_IDLE);
+    HTH_ASSERT(ranks == hth_rank_session(e->rank)->plan.ranks);
+    e->ranks = ranks;
+    for (uint32_t i = 0; i + 1 < ranks; i++)
+        e->link[i] = links[i + 1];
+    rc = open_star(e, err);
+    pthread_mutex_lock(&e->lock);
+    if (rc != HTH_OK)
+        drop_links(e);
+    else
+        e->state = HTH_ENGINE_ATTACHED;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+void hth_engine_detach(struct hth_engine *e, const struct hth_err *why)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->state == HTH_ENGINE_ATTACHED) {
+        e->why = *why;
+        e->detaching = true;
+        /* Wake a step that waits for a device that may never answer. A step
+         * that only computes ends by itself and leaves polite links alone. */
+        if (e->tasks != NULL)
+            hth_star_shutdown(e->star);
+        pthread_cond_broadcast(&e->wake);
+        while (e->detaching)
+            pthread_cond_wait(&e->wake, &e->lock);
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+bool hth_engine_attached(const struct hth_engine *e)
+{
+    struct hth_engine *m = (struct hth_engine *)(uintptr_t)e;
+    bool attached;
+
+    pthread_mutex_lock(&m->lock);
+    attached = m->state == HTH_ENGINE_ATTACHED && !m->detaching;
+    pthread_mutex_unlock(&m->lock);
+    return attached;
+}

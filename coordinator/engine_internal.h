@@ -1,0 +1,88 @@
+/* engine_internal.h - what engine.c (life cycle, queue) and engine_step.c
+ * (batches, sampling) share. Lock order: `lock` is the only one and is never
+ * held over a step or a callback. */
+#ifndef HTH_COORDINATOR_ENGINE_INTERNAL_H
+#define HTH_COORDINATOR_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "coordinator/engine.h"
+#include "model/embed.h"
+#include "net/star.h"
+#include "worker/group.h"
+#include "worker/step.h"
+
+/* One request, from submit to on_end. Queued ones are in submit order. */
+struct hth_task {
+    uint64_t id;
+    struct hth_request r;
+    uint32_t *tokens; /* owned; r.tokens points here */
+    struct hth_sampler *sampler;
+    struct hth_task *next;
+    _Atomic bool cancelled;
+    bool running;
+    uint32_t seq;
+    uint32_t pos;     /* positions in the cache */
+    uint32_t last_id; /* the token to feed next, once the prompt is done */
+    uint32_t need;    /* positions it may reach, in whole KV blocks */
+    uint32_t rows;    /* of it in the step under way */
+    uint32_t want_first, wants;
+    uint64_t submitted_ns, started_ns, first_ns;
+    struct hth_request_stats stats;
+    uint64_t compute0_ns, reduce0_ns, sent0, received0;
+};
+
+enum hth_engine_state { HTH_ENGINE_IDLE, HTH_ENGINE_ATTACHED };
+
+struct hth_engine {
+    struct hth_engine_opts o;
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t lock; /* guards what follows, up to the next comment */
+    pthread_cond_t wake;
+    enum hth_engine_state state;
+    bool stop, detaching;
+    struct hth_err why;     /* of the detach */
+    struct hth_task *tasks; /* queued and running, in order */
+    uint32_t task_count;
+    uint64_t next_id;
+
+    /* Set by load and attach while the engine thread is idle. */
+    struct hth_rank *rank;
+    struct hth_embed *embed;
+    struct hth_link *link[HTH_RANKS_MAX]; /* [ranks - 1] */
+    uint32_t ranks;
+    struct hth_star *star;
+    struct hth_group group;
+
+    /* The engine thread's own. */
+    bool seq_used[HTH_SEQS_MAX];
+    uint32_t positions_used; /* of kv_positions_max, by running tasks */
+    uint32_t free_seq[HTH_SEQS_MAX];
+    uint32_t frees;
+    struct hth_step step;
+    float *x;         /* [rows_max][dim] */
+    float *wanted;    /* [HTH_STEP_WANTS_MAX][dim] */
+    float *logits;    /* [HTH_STEP_WANTS_MAX][share.vocab] */
+    uint8_t *message; /* encoded step */
+    uint8_t *result[HTH_RANKS_MAX];
+    struct hth_candidate *candidate; /* [vocab] */
+    float *row_logits;               /* [vocab] */
+};
+
+/* engine.c */
+void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
+                          const struct hth_err *err);
+int hth_engine__alloc_step(struct hth_engine *e, struct hth_err *err);
+void hth_engine__free_step(struct hth_engine *e);
+
+/* engine_step.c: admit what fits, run one step, deliver. An error means that
+ * the group of ranks is broken. */
+int hth_engine__step(struct hth_engine *e, struct hth_err *err);
+/* Payload bytes over all links so far. */
+void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
+                         uint64_t *received);
+
+#endif

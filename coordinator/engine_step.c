@@ -1,0 +1,471 @@
+/* engine_step.c - one step over all live requests: which rows, running them on
+ * all ranks, choosing tokens. An error that comes back means the group is
+ * broken; a fault of one request ends that request only. */
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "coordinator/engine_internal.h"
+
+static const struct hth_session *session(const struct hth_engine *e)
+{
+    return hth_rank_session(e->rank);
+}
+
+static struct hth_slice slice_of(const struct hth_engine *e, uint32_t rank)
+{
+    const struct hth_share *s = &session(e)->plan.share[rank];
+
+    return (struct hth_slice){s->vocab_first, s->vocab};
+}
+
+/* ---- memory
+ * -------------------------------------------------------------------- */
+
+int hth_engine__alloc_step(struct hth_engine *e, struct hth_err *err)
+{
+    const struct hth_session *s = session(e);
+    struct hth_step_bounds b = {s->spec.dim, s->rows_max, s->ctx_max};
+    bool ok;
+
+    e->x = hth_mem_alloc((size_t)s->rows_max * s->spec.dim * 4);
+    e->wanted = hth_mem_alloc((size_t)HTH_STEP_WANTS_MAX * s->spec.dim * 4);
+    e->logits =
+        hth_mem_alloc((size_t)HTH_STEP_WANTS_MAX * slice_of(e, 0).vocab * 4);
+    e->message = hth_mem_alloc(hth_step_bytes_max(&b));
+    e->candidate = hth_mem_alloc(s->spec.vocab * sizeof *e->candidate);
+    e->row_logits = hth_mem_alloc((size_t)s->spec.vocab * 4);
+    ok = e->x && e->wanted && e->logits && e->message && e->candidate &&
+         e->row_logits;
+    for (uint32_t r = 1; ok && r < s->plan.ranks; r++) {
+        size_t vocab = slice_of(e, r).vocab;
+
+        e->result[r] = hth_mem_alloc(HTH_STEP_WANTS_MAX *
+                                     (vocab * 4 + HTH_CANDIDATES_MAX * 8));
+        ok = e->result[r] != NULL;
+    }
+    return ok ? HTH_OK
+              : hth_fail(err, HTH_ENOMEM, "no memory for the step's buffers");
+}
+
+void hth_engine__free_step(struct hth_engine *e)
+{
+    hth_mem_free(e->x);
+    hth_mem_free(e->wanted);
+    hth_mem_free(e->logits);
+    hth_mem_free(e->message);
+    hth_mem_free(e->candidate);
+    hth_mem_free(e->row_logits);
+    e->x = e->wanted = e->logits = e->row_logits = NULL;
+    e->message = NULL;
+    e->candidate = NULL;
+    for (uint32_t r = 0; r < HTH_RANKS_MAX; r++) {
+        hth_mem_free(e->result[r]);
+        e->result[r] = NULL;
+    }
+}
+
+void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
+                         uint64_t *received)
+{
+    *sent = *received = 0;
+    for (uint32_t i = 0; i + 1 < e->ranks; i++) {
+        struct hth_link_counters c;
+
+        hth_link_counters(e->link[i], &c);
+        *sent += c.payload_bytes_sent;
+        *received += c.payload_bytes_received;
+    }
+}
+
+/* ---- admission
+ * ------------------------------------------------------------------ */
+
+static struct hth_task *head(struct hth_engine *e)
+{
+    struct hth_task *t;
+
+    pthread_mutex_lock(&e->lock);
+    t = e->tasks;
+    pthread_mutex_unlock(&e->lock);
+    return t;
+}
+
+/* Appending never moves a task, so the next pointer is read under the lock and
+ * the task itself is the engine thread's. */
+static struct hth_task *after(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_task *next;
+
+    pthread_mutex_lock(&e->lock);
+    next = t->next;
+    pthread_mutex_unlock(&e->lock);
+    return next;
+}
+
+static bool start_task(struct hth_engine *e, struct hth_task *t)
+{
+    const struct hth_forward_times *f =
+        hth_forward_times(hth_rank_forward(e->rank));
+    uint32_t seq = 0;
+
+    while (seq < HTH_SEQS_MAX && e->seq_used[seq])
+        seq++;
+    if (seq == HTH_SEQS_MAX ||
+        (e->positions_used > 0 &&
+         e->positions_used + t->need > session(e)->kv_positions_max))
+        return false;
+    e->seq_used[seq] = true;
+    e->positions_used += t->need;
+    t->seq = seq;
+    t->running = true;
+    t->started_ns = hth_now_ns();
+    t->compute0_ns = f->compute_ns;
+    t->reduce0_ns = f->reduce_ns;
+    hth_engine__traffic(e, &t->sent0, &t->received0);
+    return true;
+}
+
+/* End what was cancelled, start what fits, in the order of arrival: a large
+ * request at the head is not overtaken for ever by small ones. */
+static void admit(struct hth_engine *e)
+{
+    bool full = false;
+
+    for (struct hth_task *t = head(e), *next; t != NULL; t = next) {
+        next = after(e, t);
+        if (atomic_load(&t->cancelled)) {
+            struct hth_err err;
+
+            hth_fail(&err, HTH_ECANCELLED, "the request was cancelled");
+            hth_engine__end_task(e, t, HTH_ECANCELLED, &err);
+        } else if (!t->running && !full) {
+            full = !start_task(e, t);
+        }
+    }
+}
+
+/* ---- batch
+ * ---------------------------------------------------------------------- */
+
+static bool in_prompt(const struct hth_task *t)
+{
+    return t->pos < t->r.count;
+}
+
+static uint32_t token_at(const struct hth_task *t, uint32_t pos)
+{
+    return pos < t->r.count ? t->tokens[pos] : t->last_id;
+}
+
+/* Rows of one request: the embeddings may fail to be read, which is this
+ * request's end and nobody else's. */
+static int add_rows(struct hth_engine *e, struct hth_task *t, uint32_t n)
+{
+    struct hth_step *s = &e->step;
+    uint32_t dim = session(e)->spec.dim;
+    struct hth_kv *kv = hth_forward_kv(hth_rank_forward(e->rank));
+    struct hth_err err;
+    int rc = hth_kv_reserve(kv, t->seq, t->pos + n, &err);
+
+    for (uint32_t i = 0; rc == HTH_OK && i < n; i++)
+        rc = hth_embed_row(e->embed, token_at(t, t->pos + i),
+                           e->x + (size_t)(s->rows + i) * dim, &err);
+    if (rc != HTH_OK) {
+        hth_engine__end_task(e, t, rc, &err);
+        return rc;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        s->seq[s->rows + i] = t->seq;
+        s->pos[s->rows + i] = t->pos + i;
+    }
+    t->rows = n;
+    s->rows += n;
+    return HTH_OK;
+}
+
+/* Which of the request's rows want logits: all rows of a prompt whose logits
+ * are asked for, else only the last row that a token is chosen from. */
+static void add_wants(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_step *s = &e->step;
+    uint32_t first = s->rows - t->rows;
+    bool ends_prompt = t->pos + t->rows >= t->r.count;
+    uint32_t from = t->rows;
+
+    if (t->r.on_logits != NULL && in_prompt(t))
+        from = 0;
+    else if (ends_prompt && t->r.generate_max > 0)
+        from = t->rows - 1;
+    t->want_first = s->wants;
+    t->wants = t->rows - from;
+    for (uint32_t i = from; i < t->rows; i++)
+        s->want[s->wants++] = first + i;
+}
+
+static uint32_t candidates_of(const struct hth_task *t)
+{
+    return t->r.on_logits != NULL ? 0 : hth_sampling_candidates(&t->r.sampling);
+}
+
+/* All logits where anyone needs them, else as many candidates as the most
+ * demanding request. */
+static void set_candidates(struct hth_engine *e)
+{
+    uint32_t most = 0;
+    bool all = false;
+
+    for (struct hth_task *t = head(e); t != NULL; t = after(e, t)) {
+        uint32_t n = candidates_of(t);
+
+        if (!t->running || t->rows == 0 || t->wants == 0)
+            continue;
+        all = all || n == 0;
+        most = n > most ? n : most;
+    }
+    e->step.candidates = all ? 0 : most;
+}
+
+static uint32_t rows_for(const struct hth_engine *e, const struct hth_task *t)
+{
+    uint32_t room = session(e)->rows_max - e->step.rows;
+    uint32_t wants = HTH_STEP_WANTS_MAX - e->step.wants;
+    uint32_t n = in_prompt(t) ? t->r.count - t->pos : 1;
+
+    n = n < room ? n : room;
+    if (t->r.on_logits != NULL && in_prompt(t))
+        n = n < wants ? n : wants;
+    else if (wants == 0)
+        n = 0;
+    return n;
+}
+
+/* Decoding requests first, one row each, so that nobody's stream stalls behind
+ * a long prompt; prompts fill what is left, the oldest first. */
+static void add_tasks(struct hth_engine *e, bool prompts)
+{
+    for (struct hth_task *t = head(e), *next; t != NULL; t = next) {
+        uint32_t n;
+
+        next = after(e, t);
+        if (!t->running || in_prompt(t) != prompts)
+            continue;
+        n = rows_for(e, t);
+        if (n > 0 && add_rows(e, t, n) == HTH_OK)
+            add_wants(e, t);
+    }
+}
+
+static void build(struct hth_engine *e)
+{
+    struct hth_step *s = &e->step;
+
+    s->kind = HTH_STEP_RUN;
+    s->rows = s->wants = s->frees = 0;
+    for (struct hth_task *t = head(e); t != NULL; t = after(e, t))
+        t->rows = t->wants = 0;
+    add_tasks(e, false);
+    add_tasks(e, true);
+    set_candidates(e);
+    s->frees = e->frees;
+    memcpy(s->free_seq, e->free_seq, e->frees * sizeof *e->free_seq);
+    e->frees = 0;
+}
+
+/* ---- running
+ * ---------------------------------------------------------------------- */
+
+static int link_failed(const struct hth_link *l, struct hth_err *err)
+{
+    *err = *hth_link_error(l);
+    return err->status;
+}
+
+static int send_step(struct hth_engine *e, struct hth_err *err)
+{
+    size_t n;
+
+    if (e->ranks <= 1)
+        return HTH_OK;
+    n = hth_step_encode(&e->step, e->x, session(e)->spec.dim, e->message);
+    for (uint32_t i = 0; i + 1 < e->ranks; i++)
+        if (hth_link_send(e->link[i], HTH_TAG_STEP, e->message, n,
+                          HTH_STEP_DEADLINE_MS) != HTH_OK)
+            return link_failed(e->link[i], err);
+    return HTH_OK;
+}
+
+static void own_logits(struct hth_engine *e)
+{
+    size_t dim = session(e)->spec.dim;
+
+    for (uint32_t w = 0; w < e->step.wants; w++)
+        memcpy(e->wanted + w * dim, e->x + e->step.want[w] * dim, dim * 4);
+    hth_forward_logits(hth_rank_forward(e->rank), e->wanted, e->step.wants,
+                       e->logits);
+}
+
+static int receive_results(struct hth_engine *e, struct hth_err *err)
+{
+    for (uint32_t r = 1; r < e->ranks; r++) {
+        uint32_t vocab = slice_of(e, r).vocab;
+
+        if (vocab == 0)
+            continue;
+        if (hth_link_recv(
+                e->link[r - 1], HTH_TAG_RESULT, e->result[r],
+                hth_result_bytes(e->step.wants, e->step.candidates, vocab),
+                HTH_STEP_DEADLINE_MS) != HTH_OK)
+            return link_failed(e->link[r - 1], err);
+    }
+    return HTH_OK;
+}
+
+static int run(struct hth_engine *e, struct hth_err *err)
+{
+    struct hth_batch b = {.rows = e->step.rows,
+                          .seq = e->step.seq,
+                          .pos = e->step.pos,
+                          .x = e->x};
+    int rc = send_step(e, err);
+
+    if (rc == HTH_OK)
+        rc = hth_forward_step(hth_rank_forward(e->rank), &b, err);
+    if (rc != HTH_OK || e->step.wants == 0)
+        return rc;
+    own_logits(e);
+    return receive_results(e, err);
+}
+
+/* ---- delivering
+ * --------------------------------------------------------------------- */
+
+/* Rank 0's own slice as candidates: all of it, or its best. */
+static uint32_t own_candidates(struct hth_engine *e, uint32_t w,
+                               struct hth_candidate *out)
+{
+    struct hth_slice s = slice_of(e, 0);
+    const float *logits = e->logits + (size_t)w * s.vocab;
+    uint32_t n = e->step.candidates == 0 ? s.vocab : e->step.candidates;
+
+    if (n < s.vocab)
+        return hth_top_candidates(logits, s.vocab, s.first, n, out);
+    for (uint32_t i = 0; i < s.vocab; i++)
+        out[i] = (struct hth_candidate){s.first + i, logits[i]};
+    return s.vocab;
+}
+
+/* Candidates of wanted row w from all ranks; *n of them. */
+static int collect(struct hth_engine *e, uint32_t w, uint32_t *n,
+                   struct hth_err *err)
+{
+    *n = own_candidates(e, w, e->candidate);
+    for (uint32_t r = 1; r < e->ranks; r++) {
+        struct hth_slice s = slice_of(e, r);
+        int got;
+
+        if (s.vocab == 0)
+            continue;
+        got = hth_result_row(&e->step, &s, w, e->result[r], e->candidate + *n);
+        if (got < 0)
+            return hth_fail(err, got,
+                            "device %s sent candidates that are not in its "
+                            "part of the vocabulary",
+                            hth_link_peer(e->link[r - 1])->name);
+        *n += (uint32_t)got;
+    }
+    return HTH_OK;
+}
+
+static int deliver_logits(struct hth_engine *e, struct hth_task *t,
+                          uint32_t pos0, struct hth_err *err)
+{
+    uint32_t vocab = session(e)->spec.vocab;
+
+    for (uint32_t i = 0; i < t->wants; i++) {
+        uint32_t n;
+        int rc = collect(e, t->want_first + i, &n, err);
+
+        if (rc != HTH_OK)
+            return rc;
+        for (uint32_t c = 0; c < n; c++)
+            e->row_logits[e->candidate[c].id] = e->candidate[c].logit;
+        t->r.on_logits(t->r.ctx, pos0 + i, e->row_logits, vocab);
+    }
+    return HTH_OK;
+}
+
+/* Choose the next token; true while the request goes on. */
+static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
+                         struct hth_err *err)
+{
+    const struct hth_tokenizer *tok = e->o.tokenizer;
+    uint32_t n, id;
+    int rc = collect(e, t->want_first + t->wants - 1, &n, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    id = hth_sampler_pick(t->sampler, e->candidate, n);
+    if (t->first_ns == 0)
+        t->first_ns = hth_now_ns();
+    t->last_id = id;
+    *more = false;
+    if (!t->r.ignore_end && tok != NULL && hth_tokenizer_is_end(tok, id))
+        return HTH_OK;
+    hth_sampler_accept(t->sampler, id);
+    t->stats.generated_tokens++;
+    *more = (t->r.on_token == NULL || t->r.on_token(t->r.ctx, id)) &&
+            t->stats.generated_tokens < t->r.generate_max;
+    return HTH_OK;
+}
+
+static int deliver(struct hth_engine *e, struct hth_task *t,
+                   struct hth_err *err)
+{
+    uint32_t pos0 = t->pos;
+    bool was_prompt = in_prompt(t), more = true;
+    int rc = HTH_OK;
+
+    t->pos += t->rows;
+    if (was_prompt && t->r.on_prefill != NULL)
+        t->r.on_prefill(t->r.ctx, t->pos, t->r.count);
+    if (was_prompt && t->r.on_logits != NULL)
+        rc = deliver_logits(e, t, pos0, err);
+    if (rc != HTH_OK || in_prompt(t))
+        return rc;
+    if (t->r.generate_max == 0)
+        more = false;
+    else
+        rc = deliver_token(e, t, &more, err);
+    if (rc == HTH_OK && !more)
+        hth_engine__end_task(e, t, HTH_OK, NULL);
+    return rc;
+}
+
+/* Sequences that ended with the last request leave the other ranks now, not
+ * when somebody asks something next. */
+static int flush_frees(struct hth_engine *e, struct hth_err *err)
+{
+    if (e->frees == 0 || head(e) != NULL)
+        return HTH_OK;
+    build(e);
+    return send_step(e, err);
+}
+
+int hth_engine__step(struct hth_engine *e, struct hth_err *err)
+{
+    int rc = HTH_OK;
+
+    admit(e);
+    build(e);
+    if (e->step.rows > 0)
+        rc = run(e, err);
+    for (struct hth_task *t = head(e), *next; rc == HTH_OK && t != NULL;
+         t = next) {
+        next = after(e, t);
+        if (t->running && t->rows > 0)
+            rc = deliver(e, t, err);
+    }
+    return rc == HTH_OK ? flush_frees(e, err) : rc;
+}
