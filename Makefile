@@ -65,6 +65,8 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 # Helpers shared by tests: everything in tests/unit that is no test.
 UNIT_AUX := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 UNIT_AUX_OBJ := $(UNIT_AUX:%.c=$(BUILD)/obj/%.o)
+# Kept: make would delete them after each test as intermediate files.
+.SECONDARY: $(UNIT_AUX_OBJ)
 TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$(BUILD)/tools/%)
 

@@ -547,7 +547,7 @@ static void damage_init(struct damage *d, const char *name)
 
     if (golden_dir() == NULL)
         cr_skip_test("no golden files (set HEARTH_GOLDEN)");
-    d->whole = read_file(golden_path(name, "gguf"), &d->size);
+    d->whole = read_file(golden_path(name, ".gguf"), &d->size);
     cr_assert(d->whole != NULL);
     cr_assert_eq(hth_gguf_open_memory(&g, d->whole, d->size, NULL), 0);
     d->head = hth_gguf_tensor_at(g, 0)->offset;

@@ -202,7 +202,7 @@ static void golden_file(char *path, size_t size, const char *name)
 {
     if (golden_dir() == NULL)
         cr_skip_test("no golden files (set HEARTH_GOLDEN)");
-    snprintf(path, size, "%s", golden_path(name, "gguf"));
+    snprintf(path, size, "%s", golden_path(name, ".gguf"));
 }
 
 Test(gguf, golden_shapes)
