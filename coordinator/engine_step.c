@@ -461,6 +461,8 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
     build(e);
     if (e->step.rows > 0)
         rc = run(e, err);
+    else if (e->step.frees > 0)
+        rc = send_step(e, err);
     for (struct hth_task *t = head(e), *next; rc == HTH_OK && t != NULL;
          t = next) {
         next = after(e, t);

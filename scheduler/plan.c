@@ -161,9 +161,37 @@ static uint64_t shrink(const struct hth_shape *shape,
     return missing;
 }
 
+static int no_room(uint64_t missing, uint32_t ranks, struct hth_err *err)
+{
+    return hth_fail(err, HTH_EOVERFLOW,
+                    "the model does not fit: about %llu MiB of memory are "
+                    "missing over %u device(s); add a device, raise --memory "
+                    "or lower --ctx",
+                    (unsigned long long)(missing >> 20) + 1, ranks);
+}
+
+/* All memories together against the whole model: the lower bound of what is
+ * missing, and the number to tell. */
+static uint64_t missing_in_all(const struct hth_shape *shape,
+                               const struct hth_plan_request *q)
+{
+    struct hth_share whole = {.heads = shape->heads,
+                              .kvs = shape->kv_heads,
+                              .ff = shape->ff,
+                              .vocab = shape->vocab};
+    uint64_t need = need_bytes(shape, &whole, q->ctx), have = 0;
+
+    for (uint32_t r = 0; r < q->ranks; r++) {
+        if (q->devices[r].memory_bytes == 0 && q->devices[r].speed > 0)
+            return 0;
+        if (q->devices[r].speed > 0)
+            have += q->devices[r].memory_bytes;
+    }
+    return need > have ? need - have : 0;
+}
+
 /* Shrinking one share grows the others, which may then overflow in turn; the
- * loop is bounded, and it settles or
- * there is no room. */
+ * rounds are bounded, and what has not settled by then is too tight. */
 #define AUTO_ROUNDS_MAX 200u
 
 int hth_plan_auto(const struct hth_shape *shape,
@@ -171,12 +199,15 @@ int hth_plan_auto(const struct hth_shape *shape,
                   double *weights_out, struct hth_err *err)
 {
     double weights[HTH_RANKS_MAX];
-    uint64_t missing = 0;
+    uint64_t missing;
     struct hth_plan plan;
 
     if (q->ranks == 0 || q->ranks > HTH_RANKS_MAX)
         return hth_fail(err, HTH_EINVAL, "%u devices, 1 to %u are possible",
                         q->ranks, HTH_RANKS_MAX);
+    missing = missing_in_all(shape, q);
+    if (missing > 0)
+        return no_room(missing, q->ranks, err);
     for (uint32_t r = 0; r < q->ranks; r++)
         weights[r] = q->devices[r].speed;
     for (uint32_t i = 0; i < AUTO_ROUNDS_MAX; i++) {
@@ -192,9 +223,5 @@ int hth_plan_auto(const struct hth_shape *shape,
             return HTH_OK;
         }
     }
-    return hth_fail(err, HTH_EOVERFLOW,
-                    "the model does not fit: about %llu MiB of memory are "
-                    "missing over %u device(s); add a device, raise --memory "
-                    "or lower --ctx",
-                    (unsigned long long)(missing >> 20) + 1, q->ranks);
+    return no_room(missing, q->ranks, err);
 }

@@ -1,0 +1,176 @@
+/* shard_test.c - slices put together give the tensors back, in any reading
+ * pattern; specs that do not match their tensors are refused by name. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "kernels/quant.h"
+#include "model/kv.h"
+#include "model/shard.h"
+#include "support.h"
+
+static struct hth_gguf *open_golden(const char *name, struct hth_spec *spec)
+{
+    struct hth_gguf *g;
+    struct hth_err err;
+    char path[8192];
+
+    if (golden_dir() == NULL)
+        cr_skip_test("SKIPPED: no golden vectors (set HEARTH_GOLDEN)");
+    snprintf(path, sizeof path, "%s", golden_path(name, ".gguf"));
+    cr_assert_eq(hth_gguf_open(&g, path, &err), 0, "%s", err.text);
+    cr_assert_eq(hth_spec_read(spec, g, &err), 0, "%s", err.text);
+    return g;
+}
+
+static void plan_for(const struct hth_spec *spec, const double *w, uint32_t n,
+                     struct hth_plan *plan)
+{
+    struct hth_shape shape;
+
+    hth_spec_shape(spec, HTH_F16, &shape);
+    cr_assert_eq(hth_plan_make(&shape, w, n, plan, NULL), 0);
+}
+
+/* Every number of a slice must be the tensor's number at that place. */
+static void check_part(const struct hth_block *b, const struct hth_part *p,
+                       const uint8_t *data, const struct hth_tensor *t)
+{
+    uint32_t cols = t->dims == 1 && p->cols == 1 ? 1 : (uint32_t)t->ne[0];
+    uint32_t rows = cols == 1 ? (uint32_t)t->ne[0] : (uint32_t)t->ne[1];
+    size_t whole = hth_row_bytes(t->type, cols);
+    float *want = malloc(cols * sizeof *want);
+    float *got = malloc((p->cols + 1) * sizeof *got);
+
+    for (uint32_t e = 0; e < p->planes; e++)
+        for (uint32_t r = 0; r < p->rows; r++) {
+            struct hth_mat m = hth_block_mat(b, data, p->role, e);
+            const uint8_t *src = (const uint8_t *)t->data +
+                                 ((size_t)e * rows + p->row_first + r) * whole;
+
+            hth_dequantize((enum hth_type)t->type, src, want, cols);
+            hth_dequantize((enum hth_type)m.type,
+                           (const uint8_t *)m.data + r * m.row_bytes, got,
+                           m.cols);
+            cr_assert_eq(
+                memcmp(want + p->col_first, got, p->cols * sizeof *got), 0,
+                "%s row %u", t->name, r);
+        }
+    free(want);
+    free(got);
+}
+
+static const struct hth_tensor *tensor_of(const struct hth_gguf *g,
+                                          const struct hth_spec *s,
+                                          const struct hth_block *b,
+                                          uint32_t role)
+{
+    char name[64];
+
+    if (role == HTH_ROLE_OUTPUT_NORM)
+        return hth_gguf_tensor(g, "output_norm.weight");
+    if (role == HTH_ROLE_OUTPUT)
+        return hth_gguf_tensor(g,
+                               s->tied ? "token_embd.weight" : "output.weight");
+    hth_role_tensor_name((enum hth_role)role, b->layer, name, sizeof name);
+    return hth_gguf_tensor(g, name);
+}
+
+static void check_model(const char *name, const double *w, uint32_t ranks)
+{
+    static struct hth_spec spec;
+    struct hth_gguf *g = open_golden(name, &spec);
+    struct hth_plan plan;
+
+    plan_for(&spec, w, ranks, &plan);
+    for (uint32_t r = 0; r < ranks; r++)
+        for (uint32_t i = 0; i < hth_shard_blocks(&spec); i++) {
+            struct hth_block b;
+            uint8_t *data;
+
+            hth_shard_block(&spec, &plan, r, i, &b);
+            data = malloc(b.bytes + 1);
+            cr_assert_eq(hth_block_read(g, &spec, &b, 0, data, b.bytes, NULL),
+                         0);
+            for (uint32_t k = 0; k < b.parts; k++)
+                check_part(&b, &b.part[k], data,
+                           tensor_of(g, &spec, &b, b.part[k].role));
+            free(data);
+        }
+    hth_gguf_close(g);
+}
+
+Test(shard, slices_hold_the_tensors_numbers)
+{
+    const double w[] = {1, 2, 1, 3};
+    const char *names[] = {"llama-gqa-Q4_0", "llama-k-Q6_K", "qwen2-Q5_0",
+                           "qwen3-F16", "qwen3moe-Q8_0"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        check_model(names[i], w, 4);
+}
+
+Test(shard, any_pieces_make_the_same_block)
+{
+    static struct hth_spec spec;
+    struct hth_gguf *g = open_golden("qwen3moe-Q8_0", &spec);
+    const double w[] = {2, 1, 1};
+    struct hth_plan plan;
+    struct hth_rng rng;
+
+    hth_rng_init(&rng, 3);
+    plan_for(&spec, w, 3, &plan);
+    for (uint32_t i = 0; i < hth_shard_blocks(&spec); i++) {
+        struct hth_block b;
+        uint8_t *whole, *pieces;
+
+        hth_shard_block(&spec, &plan, 1, i, &b);
+        whole = malloc(b.bytes + 1);
+        pieces = malloc(b.bytes + 1);
+        cr_assert_eq(hth_block_read(g, &spec, &b, 0, whole, b.bytes, NULL), 0);
+        for (uint64_t at = 0, n; at < b.bytes; at += n) {
+            n = 1 + hth_rng_u64(&rng) % 5000;
+            n = n < b.bytes - at ? n : b.bytes - at;
+            cr_assert_eq(hth_block_read(g, &spec, &b, at, pieces + at, n, NULL),
+                         0);
+        }
+        cr_assert_eq(memcmp(whole, pieces, b.bytes), 0);
+        cr_assert_eq(hth_block_read(g, &spec, &b, 1, whole, b.bytes, NULL),
+                     HTH_EINVAL);
+        free(whole);
+        free(pieces);
+    }
+    hth_gguf_close(g);
+}
+
+Test(kv, grows_is_bounded_and_gives_back)
+{
+    struct hth_kv_opts o = {.layers = 2,
+                            .heads = 3,
+                            .head_dim = 16,
+                            .type = HTH_F16,
+                            .ctx_max = 1000,
+                            .bytes_max = 40 * 2 * 3 * 2 * 32 * 16 * 2};
+    struct hth_kv_at at = {1, 2, 33};
+    struct hth_kv *kv;
+    struct hth_err err;
+    void *k, *v;
+
+    cr_assert_eq(hth_kv_open(&kv, &o, &err), 0);
+    cr_assert_eq(hth_kv_reserve(kv, 5, 65, &err), 0);
+    cr_assert_eq(hth_kv_bytes(kv), 3u * 2 * 3 * 2 * 32 * 16 * 2);
+    cr_assert_eq(hth_kv_rows(kv, 5, &at, &k, &v), 31u);
+    memset(k, 1, 31 * 16 * 2);
+    memset(v, 2, 31 * 16 * 2);
+    cr_assert_eq(hth_kv_reserve(kv, 5, 1001, &err), HTH_ELIMIT);
+    for (uint32_t s = 6; s < 9; s++)
+        (void)!hth_kv_reserve(kv, s, 1000, &err);
+    cr_assert_eq(hth_kv_reserve(kv, 9, 1000, &err), HTH_ELIMIT);
+    for (uint32_t s = 0; s < HTH_SEQS_MAX; s++)
+        hth_kv_truncate(kv, s, 0);
+    cr_assert_eq(hth_kv_bytes(kv), 0u);
+    cr_assert_eq(hth_kv_reserve(kv, 9, 1000, &err), 0);
+    hth_kv_close(kv);
+}
