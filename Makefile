@@ -35,6 +35,9 @@ SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all \
             -fno-omit-frame-pointer
 else ifeq ($(SAN),thread)
 SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+else ifeq ($(SAN),fuzzer)
+SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined \
+            -fno-sanitize-recover=all -fno-omit-frame-pointer
 endif
 ALLFLAGS = $(STD) $(WARN) $(CFLAGS) $(SANFLAGS)
 
@@ -67,11 +70,15 @@ UNIT_AUX := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 UNIT_AUX_OBJ := $(UNIT_AUX:%.c=$(BUILD)/obj/%.o)
 # Kept: make would delete them after each test as intermediate files.
 .SECONDARY: $(UNIT_AUX_OBJ)
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/bin/%)
+TSAN_SRC := $(sort $(wildcard tests/tsan/*.c))
+TSAN_BIN := $(TSAN_SRC:tests/tsan/%.c=$(BUILD)/bin/%)
 TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$(BUILD)/tools/%)
 
-.PHONY: all deps demo test unit lint asan tsan fuzz cluster-test arm-test \
-        install clean tools docs
+.PHONY: all deps demo test unit lint asan tsan tsan-run fuzz fuzz-run \
+        cluster-test arm-test install clean tools docs
 all: $(BUILD)/hearth
 
 $(BUILD)/hearth: $(MAIN_OBJ) $(LIB)
@@ -93,6 +100,16 @@ $(BUILD)/tests/%: tests/unit/%.c $(UNIT_AUX_OBJ) $(LIB)
 	$(Q)$(CC) $(ALLFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(UNIT_AUX_OBJ) \
 		$(LIB) $(LIBS) -lcriterion
 
+$(BUILD)/bin/%_fuzz: tests/fuzz/%_fuzz.c $(LIB)
+	@mkdir -p $(@D)
+	$(say) FUZZ $@
+	$(Q)$(CC) $(ALLFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(LIB) $(LIBS)
+
+$(BUILD)/bin/%_tsan: tests/tsan/%_tsan.c $(LIB)
+	@mkdir -p $(@D)
+	$(say) TSAN $@
+	$(Q)$(CC) $(ALLFLAGS) -MMD -MP -o $@ $< $(LIB) $(LIBS)
+
 $(BUILD)/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(say) TOOL $@
@@ -105,6 +122,43 @@ deps:
 
 unit: $(UNIT_BIN)
 	$(Q)scripts/run-units $(UNIT_BIN)
+
+# What CI runs. scripts/test-all says at the end what passed, failed and was
+# skipped, and why.
+test:
+	$(Q)scripts/deps --test
+	$(Q)BUILD=$(BUILD) scripts/test-all
+
+# The unit tests with every memory error and undefined behaviour fatal.
+asan:
+	$(Q)$(MAKE) --no-print-directory SAN=address BUILD=$(BUILD)/asan \
+		CFLAGS="-O1 -g" unit
+
+# Criterion and ThreadSanitizer do not go together: plain programs.
+tsan:
+	$(Q)$(MAKE) --no-print-directory SAN=thread BUILD=$(BUILD)/tsan \
+		CFLAGS="-O1 -g" tsan-run
+
+tsan-run: $(TSAN_BIN)
+	$(Q)set -e; for t in $(TSAN_BIN); do echo "== $${t##*/}"; \
+		TSAN_OPTIONS="halt_on_error=1 suppressions=tests/tsan/suppressions.txt" \
+		$$t; done
+
+# A short run of every fuzzer from its corpus; FUZZ_SECONDS=n for longer ones.
+FUZZ_SECONDS ?= 5
+fuzz:
+	$(Q)$(MAKE) --no-print-directory CC=clang SAN=fuzzer \
+		BUILD=$(BUILD)/fuzz CFLAGS="-O1 -g" fuzz-run
+
+fuzz-run: $(FUZZ_BIN)
+	$(Q)scripts/run-fuzz $(BUILD) $(FUZZ_SECONDS) $(FUZZ_BIN)
+
+# Processes, network namespaces, kill -9: needs root, says so where it lacks.
+cluster-test: $(BUILD)/hearth $(TOOL_BIN)
+	$(Q)BUILD=$(BUILD) scripts/run-cluster-tests
+
+arm-test:
+	$(Q)BUILD=$(BUILD) scripts/arm-test
 
 clean:
 	rm -rf $(BUILD)
