@@ -19,7 +19,7 @@ void openblas_set_num_threads(int threads);
 #if defined(__x86_64__) && __has_include("kernels_avx2.c")
 #define HAVE_AVX2 1
 #endif
-#if defined(__aarch64__) && __has_include("kernels_neon.c")
+#if defined(__aarch64__)
 #define HAVE_NEON 1
 #endif
 
@@ -32,7 +32,7 @@ static const struct hth_isa *const g_compiled[] = {
     &hth_isa_avx2,
 #endif
 #ifdef HAVE_NEON
-    &hth_isa_neon,
+    &hth_isa_neon,   &hth_isa_asimd,
 #endif
     &hth_isa_ref,
 };

@@ -2,8 +2,8 @@
  * versions. Internal to kernels/ (and its tests).
  *
  * One table per set: kernels_ref.c (scalar, the definition), *_avx2.c,
- * *_avx512.c, *_neon.c. A table may leave an entry NULL only while it is being
- * built: hth_isa_init() fills NULLs from the next best set that the CPU has.
+ * *_avx512.c, *_neon.c, *_asimd.c. Entries left NULL are filled from the next
+ * best set that the CPU has.
  *
  * Quantised activations: rows of int8 in blocks of 32 with an f32 scale d per
  * block (d = max|x| / 127, q = round(x / d)), and the sums of q over each 16
@@ -63,7 +63,8 @@ struct hth_isa {
 extern const struct hth_isa hth_isa_ref;
 extern const struct hth_isa hth_isa_avx2;
 extern const struct hth_isa hth_isa_avx512;
-extern const struct hth_isa hth_isa_neon;
+extern const struct hth_isa hth_isa_neon;  /* with dot products */
+extern const struct hth_isa hth_isa_asimd; /* what every arm64 has */
 
 /* The set in use; for tests and matmul.c. */
 const struct hth_isa *hth_isa_now(void);

@@ -117,16 +117,6 @@ static void unpack_q2_k(const uint8_t *b, uint32_t part,
         out->q[i] = (int8_t)(qs[i] >> shift & 3);
 }
 
-/* Scale j of 16: four low bits in nibble j of the first 8 bytes (low nibbles
- * first), two high bits in the last 4 bytes; 32 means 0. */
-static int q3_scale(const uint8_t packed[12], uint32_t j)
-{
-    int low = j < 8 ? packed[j] & 15 : packed[j - 8] >> 4;
-    int high = packed[8 + j % 4] >> (j / 4 * 2) & 3;
-
-    return (low | high << 4) - 32;
-}
-
 /* 32 bytes of third bits (clear: minus 4; bit p of each byte for part p),
  * 64 bytes of 2-bit codes, 12 bytes of scales, f16 d */
 static void unpack_q3_k(const uint8_t *b, uint32_t part,
@@ -137,7 +127,7 @@ static void unpack_q3_k(const uint8_t *b, uint32_t part,
     float d = half_at(b + 108);
 
     for (uint32_t i = 0; i < 2; i++) {
-        out->scale[i] = d * (float)q3_scale(b + 96, part * 2 + i);
+        out->scale[i] = d * (float)hth_q3_scale(b + 96, part * 2 + i);
         out->offset[i] = 0.0f;
     }
     for (int i = 0; i < 32; i++)
@@ -203,15 +193,13 @@ static void unpack_q6_k(const uint8_t *b, uint32_t part,
 }
 
 /* f16 d, u16 of two high scale bits, 4 bytes of low scale nibbles, 128 bytes
- * of codes: 16 bytes per part, split like IQ4_NL; scale 32 means 0 */
+ * of codes: 16 bytes per part, split like IQ4_NL */
 static void unpack_iq4_xs(const uint8_t *b, uint32_t part,
                           struct hth_block32 *out)
 {
     const uint8_t *qs = b + 8 + part * 16;
-    int low = b[4 + part / 2] >> (part % 2 * 4) & 15;
-    int high = hth_load_u16(b + 2) >> (part * 2) & 3;
 
-    set_scale(out, half_at(b) * (float)((low | high << 4) - 32), 0.0f);
+    set_scale(out, half_at(b) * (float)hth_iq4_scale(b + 2, part), 0.0f);
     for (int i = 0; i < 16; i++) {
         out->q[i] = hth_iq4_values[qs[i] & 15];
         out->q[i + 16] = hth_iq4_values[qs[i] >> 4];
