@@ -9,8 +9,9 @@
  *
  * Files live in a directory of the caller's (created, mode 0700): device.key
  * (0600), device.crt, ca.crt, coordinator.json; for a CA ca.key (0600) and
- * ca.crt. All are written to a temporary name, synced and renamed.
- * Certificates are valid from 2020 for 30 years, so that a board without a
+ * cluster.crt (one directory may hold both). All are written to a temporary
+ * name, synced and renamed.
+ * Certificates are valid from 1970 to 2069, so that a board without a
  * clock is not locked out; revocation is the registry's business, not time's.
  *
  * Threads: an identity and a CA are immutable but for _install(), _forget();
