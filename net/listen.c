@@ -95,17 +95,14 @@ static void run_slot(struct hth_listener *l, struct slot *s)
     int rc = hth__shake_run(s->shake, &err);
 
     s->moved_ms = hth_now_ms();
-    if (rc == HTH__WANT_READ || rc == HTH__WANT_WRITE) {
-        s->want = rc;
-        return;
-    }
-    if (rc == HTH_OK) {
-        give_link(l, s);
-        return;
-    }
     if (rc < 0)
         log_refused(l, &err);
-    drop(l, s);
+    if (rc == HTH__WANT_READ || rc == HTH__WANT_WRITE)
+        s->want = rc;
+    else if (rc == HTH_OK)
+        give_link(l, s);
+    else
+        drop(l, s);
 }
 
 static void expire(struct hth_listener *l, uint64_t now)
