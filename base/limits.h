@@ -106,4 +106,12 @@
 #define HTH_REQUEST_EVENTS_BYTES_MAX (4u << 20) /* kept for its client */
 #define HTH_REQUEST_ABANDONED_MS 10000u         /* without a poll: cancelled */
 
+/* Command line */
+#define HTH_OPTS_MAX 40u             /* rows of one verb's table */
+#define HTH_OPT_REPEATS_MAX 64u      /* of one option */
+#define HTH_OPERANDS_MAX 64u
+#define HTH_CONFIG_BYTES_MAX (64u << 10)
+#define HTH_LOCAL_PATIENCE_MS 60000u  /* without progress while starting */
+#define HTH_LOCAL_STOP_MS 3000u      /* from SIGTERM to SIGKILL */
+
 #endif

@@ -1,0 +1,391 @@
+/* verbs.c - the one table of verbs and options. What a user can type, read in
+ * --help or the man page, complete, or set in the environment is here and
+ * nowhere else. Data only. */
+#include "cli/verbs.h"
+
+#define ROW(n, c, t, a, ...)                                         \
+    {                                                                \
+        .name = (n), .letter = (c), .type = HTH_OPT_##t, .arg = (a), \
+        __VA_ARGS__                                                  \
+    }
+#define FLAG(n, c, ...)                                               \
+    {                                                                 \
+        .name = (n), .letter = (c), .type = HTH_OPT_FLAG, __VA_ARGS__ \
+    }
+#define END          \
+    {                \
+        .name = NULL \
+    }
+
+/* ---- rows that several verbs share --------------------------------------- */
+
+#define MODEL_HELP "The model: a GGUF file, or the first part of a split one."
+#define ROW_MODEL \
+    ROW("model", 'm', FILE, "FILE", .help = MODEL_HELP, .required = true)
+#define ROW_STATE_DIR                                                        \
+    ROW("state-dir", 0, DIR, "DIR",                                          \
+        .help = "The coordinator's state: keys, known devices, its socket. " \
+                "Default: $XDG_STATE_HOME/hearth/coordinator.")
+#define ROW_JSON FLAG("json", 0, .help = "Print JSON.")
+#define ROW_THREADS                                                          \
+    ROW("threads", 't', INT, "N", .fallback = "0", .max = HTH_THREADS_MAX,   \
+        .help = "Threads that compute; 0 is one per core. Ranks started on " \
+                "this machine by one command divide the cores.")
+#define ROW_MEMORY                                                     \
+    ROW("memory", 0, SIZE, "SIZE",                                     \
+        .help = "Memory for weights and KV cache, as 2GiB or 800MiB. " \
+                "Default: what is free.")
+#define ROW_WIRE                                                               \
+    ROW("wire", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f32|f16|q8", \
+        .help = "How numbers travel between devices. f32 is exact, q8 is a "   \
+                "quarter of the bytes.")
+#define ROW_KV                                                            \
+    ROW("kv", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f16|f32", \
+        .help = "Type of the KV cache.")
+#define ROW_CTX                                                             \
+    ROW("ctx", 'c', INT, "N", .fallback = "0", .max = HTH_CTX_MAX,          \
+        .help = "Longest sequence in tokens; 0 is what the model was made " \
+                "for.")
+#define ROW_LOG_LEVEL(d)                                  \
+    ROW("log-level", 0, CHOICE, "LEVEL", .fallback = (d), \
+        .choices = "error|warn|notice|info|debug",        \
+        .help = "How much to log on standard error.")
+#define SHARE_MAX 1e6
+#define ROW_SHARES_LOCAL                                                       \
+    ROW("shares", 's', FLOATS, "A,B,...", .max = SHARE_MAX, .line_only = true, \
+        .help = "Start a cluster of this many ranks on this machine, with "    \
+                "these relative shares, rank 0 (this process) first. 0,1,1 "   \
+                "computes nothing in this process; 1 is one process and no "   \
+                "network.")
+#define ROW_LOCAL                                                          \
+    ROW("local", 'l', INT, "N", .min = 0, .max = HTH_RANKS_MAX - 1,        \
+        .line_only = true,                                                 \
+        .help = "Start N worker processes on this machine; they and this " \
+                "process get equal shares.")
+#define ROW_STORE_LOCAL                                                     \
+    ROW("store", 0, DIR, "DIR",                                             \
+        .help = "Keep the shards that started workers are sent in DIR for " \
+                "the next time. Default: a temporary one.")
+#define ROW_SPECIAL                                                         \
+    FLAG("special", 0,                                                      \
+         .help =                                                            \
+             "Read the texts of control tokens (<s>, <|eot_id|>) as those " \
+             "tokens.")
+
+/* ---- the verbs ----------------------------------------------------------- */
+
+static const struct hth_opt serve_opts[] = {
+    ROW_MODEL,
+    ROW("bind", 'b', TEXT, "ADDR",
+        .help = "Address to listen on. Default: all addresses of this "
+                "machine."),
+    ROW("port", 'p', INT, "N", .fallback = "47470", .min = 1, .max = 65534,
+        .help = "Port for pairing and data; the next one up carries the "
+                "control messages."),
+    ROW_THREADS,
+    ROW_MEMORY,
+    FLAG("no-compute", 0,
+         .help = "Give this machine no share of the model: it only "
+                 "coordinates."),
+    ROW("shares", 's', FLOATS, "auto|A,B,...", .fallback = "auto",
+        .max = SHARE_MAX, .choices = "auto",
+        .help = "Relative shares of the ranks, this machine first, devices in "
+                "the order they joined. auto follows measured speed and "
+                "memory."),
+    ROW_WIRE,
+    ROW_KV,
+    ROW_CTX,
+    ROW("name", 0, TEXT, "NAME",
+        .help = "This machine's name. Default: the host name."),
+    ROW("wait", 0, INT, "SECONDS", .fallback = "60", .min = 1, .max = 86400,
+        .help = "How long a request waits for missing devices."),
+    ROW("grace", 0, INT, "SECONDS", .fallback = "10", .min = 1, .max = 86400,
+        .help = "With automatic shares: how long to wait for a lost device "
+                "before doing without it."),
+    ROW_STATE_DIR,
+    ROW_LOG_LEVEL("notice"),
+    END,
+};
+
+static const struct hth_opt worker_opts[] = {
+    ROW("join", 'j', TEXT, "HOST[:PORT]", .required = true,
+        .help = "The coordinator, as its join line says. The port is 47470 "
+                "unless given."),
+    ROW("code", 0, TEXT, "CODE",
+        .help = "The pairing code. Needed once: later starts use the "
+                "certificate kept in the state directory. $HEARTH_CODE keeps "
+                "it out of the process list."),
+    ROW("name", 0, TEXT, "NAME",
+        .help = "This device's name. Default: the host name."),
+    ROW_THREADS,
+    ROW_MEMORY,
+    ROW("store", 0, DIR, "DIR",
+        .help = "Where weights are kept. Workers may share one. Default: "
+                "$XDG_CACHE_HOME/hearth/store."),
+    ROW("store-limit", 0, SIZE, "SIZE",
+        .help = "Let the store grow to this; what was used longest ago goes "
+                "first. Default: no limit."),
+    FLAG("verify-store", 0,
+         .help = "Hash everything in the store again before using it."),
+    ROW("state-dir", 0, DIR, "DIR",
+        .help = "Key and certificate of this device. Two workers on one "
+                "machine need one each. Default: "
+                "$XDG_STATE_HOME/hearth/worker."),
+    ROW_LOG_LEVEL("notice"),
+    END,
+};
+
+static const struct hth_opt run_opts[] = {
+    ROW("model", 'm', FILE, "FILE", .line_only = true,
+        .help = "Answer with this GGUF file, without a running coordinator: "
+                "in this process, or over the ranks that --local or --shares "
+                "start."),
+    ROW_LOCAL,
+    ROW_SHARES_LOCAL,
+    ROW("max-tokens", 'n', INT, "N", .fallback = "256", .min = 0,
+        .max = HTH_CTX_MAX,
+        .help = "Tokens to generate at most; 0 is until the end or a full "
+                "context."),
+    ROW("temp", 0, FLOAT, "T", .fallback = "0.8", .min = 0, .max = 100,
+        .help = "Temperature; 0 always takes the likeliest token."),
+    ROW("top-k", 0, INT, "K", .fallback = "40", .min = 0, .max = HTH_VOCAB_MAX,
+        .help = "Choose among the K likeliest tokens; 0 is all."),
+    ROW("top-p", 0, FLOAT, "P", .fallback = "0.95", .min = 0, .max = 1,
+        .help = "Choose among the likeliest tokens that together have "
+                "probability P."),
+    ROW("min-p", 0, FLOAT, "P", .fallback = "0.05", .min = 0, .max = 1,
+        .help = "Drop tokens less likely than P times the likeliest."),
+    ROW("repeat-penalty", 0, FLOAT, "X", .fallback = "1", .min = 0.01,
+        .max = 100, .help = "Divide the logits of recent tokens by X."),
+    ROW("repeat-last-n", 0, INT, "N", .fallback = "64", .min = 0,
+        .max = HTH_CTX_MAX, .help = "How many tokens count as recent."),
+    ROW("frequency-penalty", 0, FLOAT, "X", .fallback = "0", .min = -100,
+        .max = 100, .help = "Subtract X for each recent use of a token."),
+    ROW("presence-penalty", 0, FLOAT, "X", .fallback = "0", .min = -100,
+        .max = 100, .help = "Subtract X from recent tokens once."),
+    ROW("seed", 0, INT, "N", .fallback = "-1", .min = -1, .max = 9e18,
+        .help = "Seed of the random choices; -1 draws one. The same seed, "
+                "prompt and plan give the same answer."),
+    ROW("logit-bias", 0, TEXT, "ID=V,...", .repeats = true,
+        .help = "Add V to the logit of token ID; -inf forbids it."),
+    ROW("stop", 0, TEXT, "TEXT", .repeats = true,
+        .help = "Stop before this text. May be given up to 16 times."),
+    ROW_SPECIAL,
+    FLAG("ignore-eos", 0, .help = "Go on after an end-of-text token."),
+    FLAG("ids", 0, .help = "Print token ids instead of text."),
+    FLAG("json", 0,
+         .help = "Print one JSON object at the end instead of text as it "
+                 "comes."),
+    FLAG("verbose", 'v', .help = "Statistics on standard error at the end."),
+    ROW_WIRE,
+    ROW_KV,
+    ROW_CTX,
+    ROW_THREADS,
+    ROW_MEMORY,
+    ROW_STORE_LOCAL,
+    ROW_STATE_DIR,
+    ROW_LOG_LEVEL("warn"),
+    END,
+};
+
+static const struct hth_opt nodes_opts[] = {ROW_JSON, ROW_STATE_DIR, END};
+static const struct hth_opt revoke_opts[] = {ROW_STATE_DIR, END};
+
+static const struct hth_opt plan_opts[] = {
+    ROW_MODEL,
+    ROW("shares", 's', FLOATS, "A,B,...", .max = SHARE_MAX, .required = true,
+        .line_only = true,
+        .help = "Relative shares of the ranks, rank 0 (the coordinator) "
+                "first."),
+    ROW_WIRE,
+    ROW_KV,
+    ROW_CTX,
+    ROW_JSON,
+    END,
+};
+
+static const struct hth_opt inspect_opts[] = {ROW_JSON, END};
+
+static const struct hth_opt tokenize_opts[] = {
+    ROW_MODEL,
+    ROW_SPECIAL,
+    FLAG("bos", 0,
+         .help = "Put the token for the beginning of a text in front, where "
+                 "the model wants one."),
+    FLAG("json", 0, .help = "Print a JSON array."),
+    END,
+};
+
+static const struct hth_opt detokenize_opts[] = {
+    ROW_MODEL,
+    FLAG("special", 0, .help = "Print control tokens as their texts."),
+    END,
+};
+
+static const struct hth_opt logits_opts[] = {
+    ROW_MODEL,
+    ROW("tokens", 0, INTS, "ID,ID,...", .min = 0, .max = HTH_VOCAB_MAX,
+        .required = true, .line_only = true,
+        .help = "The sequence to run, as token ids."),
+    ROW("output", 'o', FILE, "OUT", .required = true, .line_only = true,
+        .help = "File for the result: little-endian f32, one row of the "
+                "vocabulary's size per token."),
+    ROW_LOCAL,
+    ROW_SHARES_LOCAL,
+    ROW_WIRE,
+    ROW_KV,
+    ROW_THREADS,
+    ROW_MEMORY,
+    ROW_STORE_LOCAL,
+    ROW_LOG_LEVEL("warn"),
+    END,
+};
+
+static const struct hth_opt perplexity_opts[] = {
+    ROW_MODEL,
+    ROW("file", 'f', FILE, "TEXT", .required = true, .line_only = true,
+        .help = "The text to score."),
+    ROW("chunks", 0, INT, "N", .fallback = "0", .min = 0, .max = 1e9,
+        .help = "Score the first N chunks only; 0 is all."),
+    ROW("ctx", 'c', INT, "N", .fallback = "512", .min = 8, .max = HTH_CTX_MAX,
+        .help = "Tokens per chunk; the second half of each is scored."),
+    ROW_LOCAL,
+    ROW_SHARES_LOCAL,
+    ROW_WIRE,
+    ROW_KV,
+    ROW_THREADS,
+    ROW_MEMORY,
+    ROW_STORE_LOCAL,
+    ROW_JSON,
+    ROW_LOG_LEVEL("warn"),
+    END,
+};
+
+static const struct hth_opt synth_opts[] = {
+    ROW("shape", 0, TEXT, "SHAPE", .required = true,
+        .help = "A preset (tiny, llama-1b, llama-8b, llama-70b, qwen3-0.6b, "
+                "qwen3-30b-a3b) or d=...,layers=...,heads=...,kv=...,ff=...,"
+                "vocab=..."),
+    ROW("type", 0, TEXT, "TYPE", .fallback = "Q4_0",
+        .help = "Type of the weights: F32, F16, BF16, Q8_0, Q4_0, Q4_K, "
+                "Q6_K, Q4_K_M."),
+    ROW("output", 'o', FILE, "FILE", .required = true, .line_only = true,
+        .help = "The GGUF file to write."),
+    ROW("seed", 0, INT, "N", .fallback = "1", .min = 0, .max = 9e18,
+        .help = "The same seed gives the same file."),
+    END,
+};
+
+static const struct hth_opt help_opts[] = {
+    FLAG("man", 0, .line_only = true,
+         .help = "Print the manual page as mdoc source, for man(1)."),
+    END,
+};
+
+static const struct hth_opt no_opts[] = {END};
+static const struct hth_opt version_opts[] = {ROW_JSON, END};
+
+const struct hth_verb hth_verbs[] = {
+    {.name = "serve",
+     .summary = "Coordinate: hold a model over this machine and its workers.",
+     .text = "Prints a join line for workers, then stays up and answers "
+             "prompts until it is interrupted. Workers may join and leave at "
+             "any time; each is sent only its slices of the model.",
+     .opts = serve_opts,
+     .run = hth_verb_serve},
+    {.name = "worker",
+     .summary = "Lend this device's cores and memory to a coordinator.",
+     .text = "Connects to the coordinator and stays, reconnecting whenever it "
+             "is away. The first start needs the pairing code of the join "
+             "line.",
+     .opts = worker_opts,
+     .run = hth_verb_worker},
+    {.name = "run",
+     .operand = "[PROMPT]",
+     .summary = "Continue a prompt and print what the model says.",
+     .text = "The prompt is the operand, or standard input where there is "
+             "none or it is -. Asks the coordinator running on this machine, "
+             "unless -m names a model to bring up for this one answer. The "
+             "first Ctrl-C stops the answer everywhere and exits with 130.",
+     .opts = run_opts,
+     .operands_max = 1,
+     .run = hth_verb_run},
+    {.name = "nodes",
+     .summary = "List the devices of the cluster and what they do.",
+     .opts = nodes_opts,
+     .run = hth_verb_nodes},
+    {.name = "pair",
+     .summary = "Print a join line with a new pairing code.",
+     .text = "The code works once and expires.",
+     .opts = nodes_opts,
+     .run = hth_verb_pair},
+    {.name = "revoke",
+     .operand = "DEVICE",
+     .summary = "Shut a device out: its certificate is refused from now on.",
+     .text = "DEVICE is an id or name from hearth nodes.",
+     .opts = revoke_opts,
+     .operands_min = 1,
+     .operands_max = 1,
+     .run = hth_verb_revoke},
+    {.name = "plan",
+     .summary = "Show what each rank would hold and send, without running it.",
+     .opts = plan_opts,
+     .run = hth_verb_plan},
+    {.name = "inspect",
+     .operand = "FILE",
+     .summary = "Describe a GGUF file: keys, tensors, totals.",
+     .opts = inspect_opts,
+     .operands_min = 1,
+     .operands_max = 1,
+     .run = hth_verb_inspect},
+    {.name = "tokenize",
+     .summary = "Turn text on standard input into token ids on one line.",
+     .opts = tokenize_opts,
+     .run = hth_verb_tokenize},
+    {.name = "detokenize",
+     .operand = "[ID...]",
+     .summary = "Turn token ids into text.",
+     .text = "Ids are operands or, where there are none, standard input; "
+             "spaces, commas and newlines separate them. The bytes of the "
+             "tokens are printed as they are.",
+     .opts = detokenize_opts,
+     .operands_max = HTH_OPERANDS_MAX,
+     .run = hth_verb_detokenize},
+    {.name = "logits",
+     .summary = "Write the logits after each token of a sequence to a file.",
+     .opts = logits_opts,
+     .run = hth_verb_logits},
+    {.name = "perplexity",
+     .summary = "Measure how well a model predicts a text.",
+     .text = "Chunks of --ctx tokens are run one by one, a BOS token (where "
+             "the model wants one) in place of each chunk's first; the "
+             "perplexity is that of the second half of every chunk, as "
+             "llama.cpp defines it.",
+     .opts = perplexity_opts,
+     .run = hth_verb_perplexity},
+    {.name = "synth",
+     .summary = "Write a model of random weights, for benchmarks and tests.",
+     .opts = synth_opts,
+     .run = hth_verb_synth},
+    {.name = "completion",
+     .operand = "SHELL",
+     .summary = "Print a completion script for bash, zsh or fish.",
+     .text = "For bash: eval \"$(hearth completion bash)\".",
+     .opts = no_opts,
+     .operands_min = 1,
+     .operands_max = 1,
+     .operand_choices = "bash|zsh|fish",
+     .run = hth_verb_completion},
+    {.name = "help",
+     .operand = "[VERB]",
+     .summary = "Explain hearth or one of its verbs.",
+     .opts = help_opts,
+     .operands_max = 1,
+     .operand_choices = "(verbs)",
+     .run = hth_verb_help},
+    {.name = "version",
+     .summary = "Print the version.",
+     .opts = version_opts,
+     .run = hth_verb_version},
+    {.name = NULL},
+};
