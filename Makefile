@@ -78,7 +78,7 @@ TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$(BUILD)/tools/%)
 
 .PHONY: all deps demo test unit lint asan tsan tsan-run fuzz fuzz-run \
-        cluster-test arm-test install clean tools docs
+        cli-test cluster-test arm-test install clean tools docs
 all: $(BUILD)/hearth
 
 $(BUILD)/hearth: $(MAIN_OBJ) $(LIB)
@@ -118,7 +118,31 @@ $(BUILD)/tools/%: tests/tools/%.c $(LIB)
 tools: $(TOOL_BIN)
 
 deps:
-	$(Q)scripts/deps
+	$(Q)scripts/deps --test
+
+# In two steps, since the build needs what deps installs.
+demo:
+	$(Q)scripts/deps --build
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)HEARTH=$(BUILD)/hearth scripts/demo
+
+# The manual page and the completion scripts come out of the program.
+DOCS := $(addprefix $(BUILD)/doc/,hearth.1 hearth.bash _hearth hearth.fish)
+docs: $(DOCS)
+$(BUILD)/doc/hearth.1: HELP := help --man
+$(BUILD)/doc/hearth.bash: HELP := completion bash
+$(BUILD)/doc/_hearth: HELP := completion zsh
+$(BUILD)/doc/hearth.fish: HELP := completion fish
+$(DOCS): $(BUILD)/hearth
+	@mkdir -p $(@D)
+	$(say) DOC $@
+	$(Q)$(BUILD)/hearth $(HELP) >$@.part && mv $@.part $@
+
+lint:
+	$(Q)scripts/lint
+
+install: $(BUILD)/hearth $(DOCS)
+	$(Q)BUILD=$(BUILD) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) scripts/install
 
 unit: $(UNIT_BIN)
 	$(Q)scripts/run-units $(UNIT_BIN)
@@ -152,6 +176,10 @@ fuzz:
 
 fuzz-run: $(FUZZ_BIN)
 	$(Q)scripts/run-fuzz $(BUILD) $(FUZZ_SECONDS) $(FUZZ_BIN)
+
+# Verbs, outputs, exit codes.
+cli-test: $(BUILD)/hearth $(TOOL_BIN)
+	$(Q)BUILD=$(BUILD) scripts/run-cli-tests
 
 # Processes, network namespaces, kill -9: needs root, says so where it lacks.
 cluster-test: $(BUILD)/hearth $(TOOL_BIN)

@@ -268,7 +268,7 @@ static const struct hth_opt synth_opts[] = {
                 "vocab=..."),
     ROW("type", 0, TEXT, "TYPE", .fallback = "Q4_0",
         .help = "Type of the weights: F32, F16, BF16, Q8_0, Q4_0, Q4_K, "
-                "Q6_K, Q4_K_M."),
+                "Q5_K, Q6_K, Q4_K_M, Q5_K_M."),
     ROW("output", 'o', FILE, "FILE", .required = true, .line_only = true,
         .help = "The GGUF file to write."),
     ROW("seed", 0, INT, "N", .fallback = "1", .min = 0, .max = 9e18,
