@@ -2,7 +2,7 @@
  * share each key and value loaded, f16 rows are widened on the way. The
  * result for a head does not depend on the heads beside it. No failure, no
  * state. */
-#include "kernels/avx512.h"
+#include "kernels/x86.h"
 
 #include <math.h>
 

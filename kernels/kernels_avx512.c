@@ -5,7 +5,7 @@
  *
  * q8_row, add, and the conversions give the scalar set's bits; the others
  * stay within the bounds of docs/kernels.md. */
-#include "kernels/avx512.h"
+#include "kernels/x86.h"
 
 #include <float.h>
 #include <math.h>

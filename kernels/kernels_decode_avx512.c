@@ -10,7 +10,7 @@
  * order as in kernels_prefill_avx512.c, hence the same bits.
  *
  * No failure, no state; scratch is some 60 KB of stack. */
-#include "kernels/avx512.h"
+#include "kernels/x86.h"
 #include "kernels/unpack_avx512.h"
 
 #define SPAN_CHUNKS 8u

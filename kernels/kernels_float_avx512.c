@@ -2,7 +2,7 @@
  * rows. One accumulator of 16 lanes per output: lane j sums columns j, j + 16,
  * ... in order, then the lanes are added as a tree; so an output does not
  * depend on what is computed beside it. No failure, no state. */
-#include "kernels/avx512.h"
+#include "kernels/x86.h"
 #include "kernels/simd_avx512.h"
 
 /* One row of x: 8 rows of weights at once hide the latency of the sums. */

@@ -9,7 +9,7 @@
  * the same bits, whatever the number of rows.
  *
  * No failure, no state; scratch is some 70 KB of stack. */
-#include "kernels/avx512.h"
+#include "kernels/x86.h"
 #include "kernels/unpack_avx512.h"
 
 #define LANES 16u /* rows in a register; blocks in a chunk */

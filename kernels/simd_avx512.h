@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTH_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86.h"
 
 /* The mask of the first n of 64 bytes, 16 numbers. n may be larger. */
 HTH_INLINE __mmask64 hth_first64(size_t n)

@@ -16,10 +16,9 @@
 #define HTH_KERNELS_UNPACK_AVX512_H
 
 #include <stdbool.h>
-#include <string.h>
 
 #include "kernels/simd_avx512.h"
-#include "kernels/type.h"
+#include "kernels/x86.h"
 
 struct hth_wchunk {
     __m512i u[8];
@@ -271,29 +270,11 @@ HTH_INLINE void hth_unpack_iq4_nl(const uint8_t *p, uint32_t blocks,
 /* From here on a chunk is two super-blocks a and b; where only one exists b
  * is a again. */
 
-HTH_INLINE uint32_t hth_peek32(const uint8_t *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-HTH_INLINE uint64_t hth_peek64(const uint8_t *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
 /* The half float at a in lanes 0 to 7, the one at b in lanes 8 to 15. */
 HTH_INLINE __m512 hth_two_scales(const uint8_t *a, const uint8_t *b)
 {
-    uint16_t x, y;
+    uint16_t x = hth_peek16(a), y = hth_peek16(b);
 
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
     return _mm512_cvtph_ps(
         _mm256_set_m128i(_mm_set1_epi16((short)y), _mm_set1_epi16((short)x)));
 }
@@ -303,19 +284,6 @@ HTH_INLINE __m512 hth_two_bytes8(uint64_t a, uint64_t b)
 {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepu8_epi32(_mm_set_epi64x((long long)b, (long long)a)));
-}
-
-/* The 6-bit scales and minima of Q4_K and Q5_K: 12 bytes, the first four of
- * each whole, the last four cut into 4 low and 2 high bits. */
-HTH_INLINE void hth_scales_k4(const uint8_t *p, uint64_t *scales,
-                              uint64_t *mins)
-{
-    uint32_t a = hth_peek32(p), b = hth_peek32(p + 4), c = hth_peek32(p + 8);
-    uint32_t high = (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
-
-    *scales = (uint64_t)high << 32 | (a & 0x3f3f3f3fu);
-    high = (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u);
-    *mins = (uint64_t)high << 32 | (b & 0x3f3f3f3fu);
 }
 
 HTH_INLINE void hth_factors_k4(const uint8_t *a, const uint8_t *b,
@@ -459,18 +427,12 @@ HTH_INLINE void hth_unpack_q2_k(const uint8_t *p, uint32_t blocks,
                     _mm512_sub_ps(_mm512_setzero_ps(), min), k->m);
 }
 
-/* The 16 scales of Q3_K: 12 bytes; 4 low bits of scale i in the nibbles of
- * the first 8 bytes, 2 high bits in the last 4; stored plus 32. */
-HTH_INLINE __m128i hth_scales_q3_k(const uint8_t *p)
+HTH_INLINE __m128i hth_signed_scales_q3_k(const uint8_t *p)
 {
-    uint64_t low = hth_peek64(p), high = hth_peek32(p + 8);
-    uint64_t first = low & 0x0f0f0f0f0f0f0f0fu;
-    uint64_t second = low >> 4 & 0x0f0f0f0f0f0f0f0fu;
+    uint64_t v[2];
 
-    high |= high << 30; /* bits 0 and 1 below, bits 2 and 3 above */
-    first |= (high & 0x0303030303030303u) << 4;
-    second |= (high >> 4 & 0x0303030303030303u) << 4;
-    return _mm_sub_epi8(_mm_set_epi64x((long long)second, (long long)first),
+    hth_scales_q3_k(p, v);
+    return _mm_sub_epi8(_mm_set_epi64x((long long)v[1], (long long)v[0]),
                         _mm_set1_epi8(32));
 }
 
@@ -485,7 +447,8 @@ HTH_INLINE void hth_unpack_q3_k(const uint8_t *p, uint32_t blocks,
     for (int i = 0; i < 8; i++)
         k->u[i] = hth_or_masked(k->u[i], hth_move_bit(bits, i, 2), third);
     hth_transpose8(k->u);
-    hth_factors_k16(hth_scales_q3_k(p + 96), hth_scales_q3_k(b + 96),
+    hth_factors_k16(hth_signed_scales_q3_k(p + 96),
+                    hth_signed_scales_q3_k(b + 96),
                     hth_two_scales(p + 108, b + 108), k->d);
 }
 
