@@ -128,3 +128,45 @@ Test(golden, avx512, .timeout = 120)
 {
     check_isa("avx512");
 }
+
+/* Shards add the same numbers in another order, so with float weights and f32
+ * sums any cut is within 1e-4 of one rank; a second run has the same bits. */
+Test(golden, shards_equal_one_rank, .timeout = 60)
+{
+    const char *names[] = {"llama-gqa-F16", "qwen3-F16"};
+
+    if (golden_dir() == NULL)
+        cr_skip_test("SKIPPED: no golden vectors (set HEARTH_GOLDEN)");
+    unsetenv("HEARTH_ISA");
+    for (size_t m = 0; m < 2; m++) {
+        uint32_t tokens[64];
+        float *one = NULL;
+        char path[8192];
+
+        snprintf(path, sizeof path, "%s", golden_path(names[m], ".gguf"));
+        for (size_t c = 0; c < sizeof g_cuts / sizeof g_cuts[0]; c++) {
+            struct shard_run run = {.gguf = path,
+                                    .shares = g_cuts[c].shares,
+                                    .ranks = g_cuts[c].ranks,
+                                    .threads = 1,
+                                    .kv_type = HTH_F32,
+                                    .chunk = 5,
+                                    .tokens = tokens,
+                                    .count = load_tokens(names[m], tokens)};
+            float *got = run_shards(&run), *again = run_shards(&run);
+            size_t n = (size_t)run.count * run.vocab;
+
+            cr_expect_eq(memcmp(got, again, n * sizeof *got), 0,
+                         "%s %s: two runs differ", names[m], g_cuts[c].text);
+            if (c == 0)
+                one = got;
+            else
+                cr_expect(max_abs_diff(one, got, n) <= 1e-4, "%s %s: %g",
+                          names[m], g_cuts[c].text, max_abs_diff(one, got, n));
+            if (c != 0)
+                free(got);
+            free(again);
+        }
+        free(one);
+    }
+}
