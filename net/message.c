@@ -470,6 +470,7 @@ static bool fields(struct wire *w, struct hth_msg *m)
     case HTH_MSG_LIST:
     case HTH_MSG_PAIR:
     case HTH_MSG_OK:
+    case HTH_MSG_WHO:
         return true;
     default:
         return false;

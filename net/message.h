@@ -54,7 +54,8 @@
     X(ACCEPTED, 70, "accepted")   \
     X(EVENTS, 71, "events")       \
     X(NODES, 72, "nodes")         \
-    X(CODE, 73, "code")
+    X(CODE, 73, "code")           \
+    X(WHO, 74, "who")
 
 enum hth_msg_type {
 #define X(name, number, text) HTH_MSG_##name = number,
@@ -327,7 +328,7 @@ struct hth_msg_error {
 
 /* ---- encode and decode ------------------------------------------------- */
 
-/* Every message in one tagged union; LIST, PAIR and OK have no fields. */
+/* Every message in one tagged union; LIST, PAIR, OK and WHO have no fields. */
 struct hth_msg {
     uint8_t protocol; /* set by decode; encode writes HTH_PROTOCOL_MAX */
     uint8_t type;     /* enum hth_msg_type */

@@ -222,7 +222,7 @@ static void fill_answer(uint32_t i, struct hth_msg *m)
         break;
     case HTH_MSG_COMMAND:
         fill_command(&m->u.command);
-        if (i == HTH_SAMPLES - 1) {
+        if (i == 23) {
             m->u.command = (struct hth_msg_command){
                 .number = 6, .kind = HTH_COMMAND_LEAVE, .status = HTH_EAUTH};
             snprintf(m->u.command.text, sizeof m->u.command.text, "revoked");
@@ -256,7 +256,8 @@ void hth_sample_message(uint32_t i, struct hth_msg *out)
         HTH_MSG_CANCEL,  HTH_MSG_LIST,   HTH_MSG_PAIR,      HTH_MSG_REVOKE,
         HTH_MSG_ERROR,   HTH_MSG_OK,     HTH_MSG_CHALLENGE, HTH_MSG_WELCOME,
         HTH_MSG_COMMAND, HTH_MSG_DATA,   HTH_MSG_ACCEPTED,  HTH_MSG_EVENTS,
-        HTH_MSG_NODES,   HTH_MSG_CODE,   HTH_MSG_REPORT,    HTH_MSG_COMMAND};
+        HTH_MSG_NODES,   HTH_MSG_CODE,   HTH_MSG_REPORT,    HTH_MSG_COMMAND,
+        HTH_MSG_WHO};
 
     HTH_ASSERT(i < HTH_SAMPLES);
     memset(out, 0, sizeof *out);

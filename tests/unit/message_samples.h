@@ -4,7 +4,7 @@
 
 #include "net/message.h"
 
-#define HTH_SAMPLES 24u
+#define HTH_SAMPLES 25u
 
 /* Sample i of HTH_SAMPLES; its blobs point at static memory. */
 void hth_sample_message(uint32_t i, struct hth_msg *out);
