@@ -6,8 +6,9 @@
 
 #include "kernels/type.h"
 
-#define SESSION_LAYOUT 1u /* of the encoding; the protocol version covers it \
-                           */
+#define SESSION_LAYOUT                                    \
+    1u /* of the encoding; the protocol version covers it \
+        */
 
 void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
 {

@@ -1,0 +1,438 @@
+/* duty.c - the thread behind a LOAD command. Its state is guarded by one
+ * lock, held for assignments only; the rank and the store belong to the
+ * thread while it runs and to the controlling thread between runs. */
+#include "worker/duty.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/fetch.h"
+#include "worker/rank.h"
+
+#define LINK_RETRY_MIN_MS 100u
+#define LINK_RETRY_MAX_MS 2000u
+#define LINK_HANDSHAKE_MS 3000u
+#define DAMAGE_TRIES 3u
+
+struct hth_duty {
+    struct hth_duty_opts opts;
+    pthread_t thread;
+    bool running; /* thread to be joined; controlling thread only */
+    atomic_bool stop;
+    struct hth_fetch fetch;
+    struct hth_store_key keys[HTH_BLOCKS_MAX];
+    uint32_t key_count;
+    struct hth_session session;
+    struct hth_rank *rank; /* may outlive the thread */
+    struct hth_buf setup;  /* of the open rank, session number zeroed */
+
+    pthread_mutex_t lock; /* guards what follows */
+    uint8_t state;        /* enum hth_node_state */
+    struct hth_link *link;
+    struct hth_err why; /* HTH_NODE_FAILED */
+    struct hth_rank *stats_rank;
+    uint64_t session_id;
+};
+
+static void set_state(struct hth_duty *d, uint8_t state,
+                      const struct hth_err *why)
+{
+    pthread_mutex_lock(&d->lock);
+    d->state = state;
+    if (why != NULL)
+        d->why = *why;
+    else
+        d->why = (struct hth_err){0};
+    pthread_mutex_unlock(&d->lock);
+    d->opts.changed(d->opts.ctx);
+}
+
+/* ---- the rank ------------------------------------------------------------ */
+
+static int read_block(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                      struct hth_err *err)
+{
+    struct hth_duty *d = ctx;
+
+    if (atomic_load(&d->stop))
+        return hth_fail(err, HTH_ECANCELLED, "stopped");
+    if (index >= d->key_count || d->keys[index].bytes != bytes)
+        return hth_fail(err, HTH_EFORMAT,
+                        "block %u: the coordinator's list and this device's "
+                        "layout differ; upgrade the older of the two",
+                        index);
+    return hth_store_read(d->opts.store, &d->keys[index], dst, err);
+}
+
+static void drop_rank(struct hth_duty *d)
+{
+    pthread_mutex_lock(&d->lock);
+    d->stats_rank = NULL;
+    pthread_mutex_unlock(&d->lock);
+    hth_rank_close(d->rank);
+    d->rank = NULL;
+    hth_buf_reset(&d->setup);
+}
+
+/* What the open rank depends on, as bytes to compare: everything but the
+ * session's number, and the blocks' hashes. */
+static void describe_setup(const struct hth_duty *d, struct hth_buf *out)
+{
+    struct hth_session *s = malloc(sizeof *s);
+
+    if (s == NULL) {
+        out->failed = true;
+        return;
+    }
+    *s = d->session;
+    s->id = 0;
+    hth_session_encode(s, out);
+    hth_put_bytes(out, d->keys, sizeof d->keys[0] * d->key_count);
+    free(s);
+}
+
+static int open_rank(struct hth_duty *d, struct hth_err *err)
+{
+    struct hth_rank_opts o = {.session = &d->session,
+                              .threads = d->opts.threads,
+                              .memory_bytes = d->opts.memory_bytes,
+                              .source = read_block,
+                              .source_ctx = d};
+    struct hth_rank *rank;
+    int status;
+
+    drop_rank(d);
+    status = hth_rank_open(&rank, &o, err);
+    if (status != HTH_OK)
+        return status;
+    d->rank = rank;
+    describe_setup(d, &d->setup);
+    pthread_mutex_lock(&d->lock);
+    d->stats_rank = rank;
+    pthread_mutex_unlock(&d->lock);
+    return HTH_OK;
+}
+
+static bool rank_fits(const struct hth_duty *d)
+{
+    struct hth_buf now;
+    bool same;
+
+    if (d->rank == NULL || d->setup.failed)
+        return false;
+    hth_buf_init(&now, d->setup.max);
+    describe_setup(d, &now);
+    same = !now.failed && now.len == d->setup.len &&
+           memcmp(now.data, d->setup.data, now.len) == 0;
+    hth_buf_fini(&now);
+    return same;
+}
+
+/* Fetch what is missing and open the rank. A block found damaged while it is
+ * read has been deleted by the store: fetch it again. */
+static int load(struct hth_duty *d, struct hth_err *err)
+{
+    uint32_t tries;
+    int status;
+
+    if (rank_fits(d))
+        return HTH_OK;
+    set_state(d, HTH_NODE_LOADING, NULL);
+    for (tries = 0; tries < DAMAGE_TRIES; tries++) {
+        status = hth_fetch_run(&d->fetch, err);
+        if (status != HTH_OK)
+            return status;
+        status = open_rank(d, err);
+        if (status != HTH_ENOTFOUND && status != HTH_EHASH)
+            return status;
+    }
+    return status;
+}
+
+/* ---- the link ------------------------------------------------------------ */
+
+static int dial(struct hth_duty *d, struct hth_link **out, struct hth_err *err)
+{
+    const struct hth_coordinator *c =
+        hth_identity_coordinator(d->opts.identity);
+    struct hth_link_opts o = {.identity = d->opts.identity,
+                              .name = d->opts.name,
+                              .expect_id = c->id,
+                              .rank = d->session.rank,
+                              .session = d->session.id,
+                              .handshake_ms = LINK_HANDSHAKE_MS};
+    struct hth_msg_welcome w;
+
+    hth_uplink_welcome(d->opts.uplink, &w);
+    return hth_link_connect(out, d->opts.host, w.data_port, &o, err);
+}
+
+/* Publish the link so that a stop can end it; false: stop came first. */
+static bool hold_link(struct hth_duty *d, struct hth_link *link)
+{
+    bool go;
+
+    pthread_mutex_lock(&d->lock);
+    go = !atomic_load(&d->stop);
+    d->link = go ? link : NULL;
+    pthread_mutex_unlock(&d->lock);
+    return go;
+}
+
+static void release_link(struct hth_duty *d, struct hth_link *link)
+{
+    pthread_mutex_lock(&d->lock);
+    d->link = NULL;
+    pthread_mutex_unlock(&d->lock);
+    hth_link_close(link);
+}
+
+static void pause_ms(const struct hth_duty *d, uint32_t ms)
+{
+    uint64_t end = hth_now_ms() + ms;
+
+    while (!atomic_load(&d->stop) && hth_now_ms() < end)
+        hth_sleep_ms(20);
+}
+
+/* Serve over one link until it ends; returns its status. */
+static int serve_once(struct hth_duty *d, struct hth_err *err)
+{
+    struct hth_link *link;
+    int status;
+
+    status = dial(d, &link, err);
+    if (status != HTH_OK)
+        return status;
+    if (!hold_link(d, link)) {
+        hth_link_close(link);
+        return HTH_ECANCELLED;
+    }
+    set_state(d, HTH_NODE_READY, NULL);
+    hth_log(HTH_LOG_NOTICE, "RANK-READY", "session=%016llx rank=%u: serving",
+            (unsigned long long)d->session.id, d->session.rank);
+    status = hth_rank_serve(d->rank, link, err);
+    release_link(d, link);
+    if (!atomic_load(&d->stop))
+        hth_log(HTH_LOG_NOTICE, "RANK-IDLE", "rank=%u: %s", d->session.rank,
+                status == HTH_OK
+                    ? "the coordinator said goodbye"
+                    : (err->text[0] ? err->text : hth_status_text(status)));
+    return HTH_OK;
+}
+
+/* A link that ended is dialled again, the weights being in memory; a refusal
+ * (the coordinator is forming another session, or is away) is retried until
+ * a new command comes. */
+static void serve(struct hth_duty *d)
+{
+    struct hth_err err = {0};
+    uint32_t delay_ms = LINK_RETRY_MIN_MS;
+    int status;
+
+    while (!atomic_load(&d->stop)) {
+        set_state(d, HTH_NODE_LINKING, NULL);
+        err = (struct hth_err){0};
+        status = serve_once(d, &err);
+        if (status == HTH_OK)
+            delay_ms = LINK_RETRY_MIN_MS;
+        else
+            hth_log(HTH_LOG_INFO, "LINK-RETRY", "in_ms=%u: %s", delay_ms,
+                    err.text);
+        pause_ms(d, delay_ms);
+        delay_ms =
+            delay_ms * 2 < LINK_RETRY_MAX_MS ? delay_ms * 2 : LINK_RETRY_MAX_MS;
+    }
+}
+
+static void *duty_main(void *arg)
+{
+    struct hth_duty *d = arg;
+    struct hth_err err = {0};
+    int status = load(d, &err);
+
+    if (status == HTH_OK) {
+        serve(d);
+    } else if (status != HTH_ECANCELLED) {
+        err.status = status;
+        hth_log(HTH_LOG_ERROR, "LOAD-FAILED", "rank=%u: %s", d->session.rank,
+                err.text);
+        set_state(d, HTH_NODE_FAILED, &err);
+    }
+    return NULL;
+}
+
+/* ---- control ------------------------------------------------------------- */
+
+int hth_duty_open(struct hth_duty **out, const struct hth_duty_opts *opts,
+                  struct hth_err *err)
+{
+    struct hth_duty *d = calloc(1, sizeof *d);
+
+    if (d == NULL)
+        return hth_fail(err, HTH_ENOMEM, "worker: out of memory");
+    d->opts = *opts;
+    d->state = HTH_NODE_IDLE;
+    pthread_mutex_init(&d->lock, NULL);
+    hth_buf_init(&d->setup, HTH_SETUP_BYTES_MAX + sizeof d->keys);
+    *out = d;
+    return HTH_OK;
+}
+
+static void halt(struct hth_duty *d)
+{
+    if (!d->running)
+        return;
+    atomic_store(&d->stop, true);
+    pthread_mutex_lock(&d->lock);
+    if (d->link != NULL)
+        hth_link_shutdown(d->link);
+    pthread_mutex_unlock(&d->lock);
+    pthread_join(d->thread, NULL);
+    d->running = false;
+    atomic_store(&d->stop, false);
+}
+
+void hth_duty_unload(struct hth_duty *d)
+{
+    halt(d);
+    drop_rank(d);
+    (void)!hth_store_pin(d->opts.store, NULL, 0, NULL);
+    set_state(d, HTH_NODE_IDLE, NULL);
+}
+
+void hth_duty_close(struct hth_duty *d)
+{
+    if (d == NULL)
+        return;
+    halt(d);
+    drop_rank(d);
+    hth_buf_fini(&d->setup);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
+/* The blocks offered must be exactly those that spec and plan imply, so that
+ * nobody makes this device store anything else. */
+static bool blocks_match(const struct hth_msg_command *cmd,
+                         const struct hth_session *s)
+{
+    struct hth_block want;
+    struct hth_msg_block b;
+    uint32_t i;
+
+    if (hth_msg_blocks(cmd) != hth_shard_blocks(&s->spec))
+        return false;
+    for (i = 0; i < hth_msg_blocks(cmd); i++) {
+        hth_shard_block(&s->spec, &s->plan, s->rank, i, &want);
+        hth_msg_block_at(cmd, i, &b);
+        if (b.bytes != want.bytes)
+            return false;
+    }
+    return true;
+}
+
+static bool failed_before(struct hth_duty *d)
+{
+    bool failed;
+
+    pthread_mutex_lock(&d->lock);
+    failed = d->state == HTH_NODE_FAILED;
+    pthread_mutex_unlock(&d->lock);
+    return failed;
+}
+
+/* Check the whole command before the running duty is touched. */
+static int read_command(const struct hth_msg_command *cmd,
+                        struct hth_session *session, struct hth_err *err)
+{
+    struct hth_cursor c;
+    int status;
+
+    hth_cursor_init(&c, cmd->setup.p, cmd->setup.n);
+    status = hth_session_decode(session, &c, err);
+    if (status != HTH_OK)
+        return status;
+    if (!hth_cursor_done(&c) || session->id != cmd->session ||
+        session->rank != cmd->rank || session->rank == 0 ||
+        !blocks_match(cmd, session))
+        return hth_fail(err, HTH_EFORMAT,
+                        "the coordinator's load command contradicts itself; "
+                        "upgrade the older side");
+    return HTH_OK;
+}
+
+static void adopt(struct hth_duty *d, const struct hth_msg_command *cmd,
+                  const struct hth_session *session)
+{
+    struct hth_msg_block b;
+    uint32_t i;
+
+    pthread_mutex_lock(&d->lock);
+    d->session_id = session->id;
+    d->state = HTH_NODE_LOADING;
+    pthread_mutex_unlock(&d->lock);
+    d->session = *session;
+    d->key_count = hth_msg_blocks(cmd);
+    memset(d->keys, 0, sizeof d->keys);
+    for (i = 0; i < d->key_count; i++) {
+        hth_msg_block_at(cmd, i, &b);
+        memcpy(d->keys[i].hash, b.hash, sizeof b.hash);
+        d->keys[i].bytes = b.bytes;
+    }
+    d->fetch.uplink = d->opts.uplink;
+    d->fetch.store = d->opts.store;
+    d->fetch.keys = d->keys;
+    d->fetch.count = d->key_count;
+    d->fetch.stop = &d->stop;
+    atomic_store(&d->fetch.fetched_bytes, 0);
+}
+
+int hth_duty_load(struct hth_duty *d, const struct hth_msg_command *cmd,
+                  struct hth_err *err)
+{
+    struct hth_session *session = malloc(sizeof *session);
+    int status;
+
+    if (session == NULL)
+        return hth_fail(err, HTH_ENOMEM, "worker: out of memory");
+    status = read_command(cmd, session, err);
+    if (status == HTH_OK && d->running && d->session.id == session->id &&
+        !failed_before(d)) {
+        free(session);
+        return HTH_OK;
+    }
+    if (status == HTH_OK) {
+        halt(d);
+        adopt(d, cmd, session);
+        d->running = pthread_create(&d->thread, NULL, duty_main, d) == 0;
+        if (!d->running)
+            status = hth_fail(err, HTH_ENOMEM, "cannot start a thread");
+    }
+    free(session);
+    return status;
+}
+
+void hth_duty_report(struct hth_duty *d, struct hth_msg_report *out)
+{
+    struct hth_rank_stats stats = {0};
+
+    memset(out, 0, sizeof *out);
+    pthread_mutex_lock(&d->lock);
+    out->state = d->state;
+    out->session = d->state == HTH_NODE_IDLE ? 0 : d->session_id;
+    out->status = d->why.status;
+    snprintf(out->text, sizeof out->text, "%s", d->why.text);
+    if (d->stats_rank != NULL)
+        hth_rank_stats(d->stats_rank, &stats);
+    pthread_mutex_unlock(&d->lock);
+    out->done_bytes = atomic_load(&d->fetch.done_bytes);
+    out->total_bytes = atomic_load(&d->fetch.total_bytes);
+    out->fetched_bytes = atomic_load(&d->fetch.fetched_bytes);
+    out->steps = stats.steps;
+}
