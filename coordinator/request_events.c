@@ -1,0 +1,298 @@
+/* request_events.c - one request's events: made on the engine's thread from
+ * tokens, taken by its client in batches. The list is bytes of encoded
+ * events; what the client confirmed is cut off its front. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "coordinator/requests_internal.h"
+
+/* ---- the list ------------------------------------------------------------ */
+
+static void append(struct request *q, const struct hth_event *e)
+{
+    size_t before = q->events.len;
+
+    if (q->ended || q->events.failed)
+        return;
+    hth_event_put(&q->events, e);
+    if (q->events.failed) {
+        q->events.len = before;
+        q->overflow = true;
+        return;
+    }
+    q->count++;
+    q->ended = e->kind == HTH_EVENT_DONE || e->kind == HTH_EVENT_ERROR;
+}
+
+void hth__request_event(struct request *q, const struct hth_event *e)
+{
+    pthread_mutex_lock(&q->lock);
+    append(q, e);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static struct hth_event text_event(uint8_t kind, const char *text)
+{
+    struct hth_event e = {.kind = kind};
+
+    e.text = (struct hth_blob){(const uint8_t *)text,
+                               strnlen(text, HTH_ERR_TEXT_MAX - 1)};
+    return e;
+}
+
+/* An end must always fit: where the list is full, what the client did not
+ * take gives way to it. */
+static void append_end(struct request *q, const struct hth_event *e)
+{
+    if (q->ended)
+        return;
+    append(q, e);
+    if (q->ended)
+        return;
+    q->first += q->count;
+    q->count = 0;
+    hth_buf_reset(&q->events);
+    append(q, e);
+}
+
+void hth__request_error(struct request *q, int status, const char *text)
+{
+    struct hth_event e = text_event(HTH_EVENT_ERROR, text);
+
+    e.status = status;
+    pthread_mutex_lock(&q->lock);
+    append_end(q, &e);
+    pthread_mutex_unlock(&q->lock);
+}
+
+void hth__request_waiting(struct request *q, const char *text)
+{
+    struct hth_event e = text_event(HTH_EVENT_WAITING, text);
+
+    hth__request_event(q, &e);
+}
+
+/* The byte length of the first n events. */
+static size_t bytes_of(const struct request *q, uint64_t n)
+{
+    struct hth_cursor c;
+    struct hth_event e;
+
+    hth_cursor_init(&c, q->events.data, q->events.len);
+    while (n > 0 && hth_event_next(&c, &e))
+        n--;
+    return c.pos;
+}
+
+/* How many events, from the front, one answer can carry; *bytes is theirs. */
+static uint32_t batch(const struct request *q, size_t *bytes)
+{
+    struct hth_cursor c;
+    struct hth_event e;
+    uint32_t n = 0;
+
+    *bytes = 0;
+    hth_cursor_init(&c, q->events.data, q->events.len);
+    while (hth_event_next(&c, &e) && c.pos <= HTH_EVENTS_BYTES_MAX) {
+        *bytes = c.pos;
+        n++;
+    }
+    return n;
+}
+
+/* Forget what came before number `from`. */
+static void confirm(struct request *q, uint64_t from)
+{
+    uint64_t n = from > q->first ? from - q->first : 0;
+    size_t cut;
+
+    if (n > q->count)
+        n = q->count;
+    if (n == 0)
+        return;
+    cut = bytes_of(q, n);
+    memmove(q->events.data, q->events.data + cut, q->events.len - cut);
+    q->events.len -= cut;
+    q->first += n;
+    q->count -= (uint32_t)n;
+}
+
+bool hth__request_taken(struct request *q)
+{
+    bool taken;
+
+    pthread_mutex_lock(&q->lock);
+    taken = q->ended && q->count == 0;
+    pthread_mutex_unlock(&q->lock);
+    return taken;
+}
+
+void hth__request_answer(struct request *q, uint64_t now_ms)
+{
+    struct hth_msg m = {.type = HTH_MSG_EVENTS};
+    struct hth_buf out;
+    size_t bytes;
+
+    if (q->call == NULL)
+        return;
+    hth_buf_init(&out, HTH_CONTROL_BYTES_MAX);
+    pthread_mutex_lock(&q->lock);
+    confirm(q, q->call_from);
+    if (q->count == 0 && !q->ended && now_ms < q->call_until_ms) {
+        pthread_mutex_unlock(&q->lock);
+        return;
+    }
+    m.u.events.from = q->first;
+    m.u.events.count = batch(q, &bytes);
+    m.u.events.ended = q->ended && m.u.events.count == q->count;
+    m.u.events.list = (struct hth_blob){q->events.data, bytes};
+    hth_msg_encode(&out, &m);
+    pthread_mutex_unlock(&q->lock);
+    hth_control_reply(q->call, &out);
+    q->call = NULL;
+    hth_buf_fini(&out);
+}
+
+/* ---- text ---------------------------------------------------------------- */
+
+/* The first place where a stop string begins in text[n], or n. */
+static size_t find_stop(const struct request *q, const uint8_t *text, size_t n)
+{
+    const struct hth_blob *s;
+    size_t best = n;
+    const uint8_t *at;
+    uint32_t i;
+
+    for (i = 0; i < q->params.stop_count; i++) {
+        s = &q->params.stop[i];
+        at = s->n > 0 ? memmem(text, n, s->p, s->n) : NULL;
+        if (at != NULL && (size_t)(at - text) < best)
+            best = (size_t)(at - text);
+    }
+    return best;
+}
+
+/* How many bytes at the end of text[n] may be the beginning of a stop string
+ * and so must not be shown yet. */
+static size_t held_back(const struct request *q, const uint8_t *text, size_t n)
+{
+    const struct hth_blob *s;
+    size_t k, best = 0;
+    uint32_t i;
+
+    for (i = 0; i < q->params.stop_count; i++) {
+        s = &q->params.stop[i];
+        for (k = s->n > 0 ? s->n - 1 : 0; k > best; k--)
+            if (k <= n && memcmp(text + n - k, s->p, k) == 0)
+                best = k;
+    }
+    return best;
+}
+
+/* The text that may be shown now, at the front of q->text; sets stopped when
+ * a stop string is complete. */
+static size_t showable(struct request *q)
+{
+    size_t n = q->text.len;
+    size_t stop = find_stop(q, q->text.data, n);
+
+    if (stop < n) {
+        q->stopped = true;
+        return stop;
+    }
+    return n - held_back(q, q->text.data, n);
+}
+
+static void drop_text(struct request *q, size_t n)
+{
+    if (n > 0)
+        memmove(q->text.data, q->text.data + n, q->text.len - n);
+    q->text.len -= n;
+}
+
+/* ---- the engine's callbacks ---------------------------------------------- */
+
+void hth__request_on_prefill(void *ctx, uint32_t done, uint32_t total)
+{
+    struct hth_event e = {
+        .kind = HTH_EVENT_PROMPT, .done = done, .total = total};
+    struct request *q = ctx;
+
+    hth__request_event(q, &e);
+    q->owner->wake(q->owner->arg);
+}
+
+bool hth__request_on_token(void *ctx, uint32_t id)
+{
+    struct hth_event e = {.kind = HTH_EVENT_TOKEN, .token = id};
+    struct request *q = ctx;
+    bool go;
+
+    pthread_mutex_lock(&q->lock);
+    hth_detok_push(&q->detok, q->owner->tokenizer, id, false, &q->text);
+    e.text.n = q->text.failed ? 0 : showable(q);
+    e.text.p = q->text.data;
+    append(q, &e);
+    drop_text(q, e.text.n);
+    go = !q->stopped && !q->overflow;
+    pthread_mutex_unlock(&q->lock);
+    q->owner->wake(q->owner->arg);
+    return go;
+}
+
+static uint8_t finish_of(const struct request *q, int status,
+                         const struct hth_request_stats *stats)
+{
+    if (status == HTH_ECANCELLED)
+        return HTH_FINISH_CANCELLED;
+    if (q->stopped)
+        return HTH_FINISH_STOP;
+    return stats->generated_tokens >= q->generate_max ? HTH_FINISH_LENGTH
+                                                      : HTH_FINISH_END;
+}
+
+static void append_done(struct request *q, int status,
+                        const struct hth_request_stats *stats)
+{
+    struct hth_event e = {.kind = HTH_EVENT_DONE};
+
+    if (!q->stopped) {
+        hth_detok_finish(&q->detok, &q->text);
+        e.text = (struct hth_blob){q->text.data, q->text.len};
+    }
+    e.finish = finish_of(q, status, stats);
+    e.stats.prompt_tokens = stats->prompt_tokens;
+    e.stats.generated_tokens = stats->generated_tokens;
+    e.stats.wait_s = q->wait_s + (double)stats->queue_ns * 1e-9;
+    e.stats.prompt_s = (double)stats->prefill_ns * 1e-9;
+    e.stats.generate_s = (double)stats->decode_ns * 1e-9;
+    e.stats.ranks = q->ranks;
+    append_end(q, &e);
+}
+
+void hth__request_on_end(void *ctx, int status, const struct hth_err *err,
+                         const struct hth_request_stats *stats)
+{
+    struct request *q = ctx;
+    struct hth_event e;
+    bool done = status == HTH_OK || (status == HTH_ECANCELLED && q->cancelled);
+
+    pthread_mutex_lock(&q->lock);
+    if (q->overflow) {
+        e = text_event(HTH_EVENT_ERROR,
+                       "the client did not take its events in time");
+        e.status = HTH_ELIMIT;
+        append_end(q, &e);
+    } else if (done) {
+        append_done(q, status, stats);
+    } else {
+        e = text_event(HTH_EVENT_ERROR, err != NULL && err->text[0] != '\0'
+                                            ? err->text
+                                            : hth_status_text(status));
+        e.status = status;
+        append_end(q, &e);
+    }
+    q->over = true;
+    pthread_mutex_unlock(&q->lock);
+    q->owner->wake(q->owner->arg);
+}
