@@ -147,6 +147,50 @@ bool hth__link_pending(const struct hth_link *l)
     return l->sending || l->want != NULL;
 }
 
+/* ---- one frame out ------------------------------------------------------- */
+
+static void put_frame(struct hth_link *l, struct hth_frame *f, const void *src)
+{
+    hth_seal_frame(l->seal, f, src, l->out + l->out_len);
+    l->out_len += f->len + HTH_FRAME_OVERHEAD_BYTES;
+    l->counters.frames_sent++;
+    l->counters.overhead_bytes_sent += HTH_FRAME_OVERHEAD_BYTES;
+}
+
+/* One send() of what is sealed: bytes moved, 0 when the kernel is full, -1 when
+ * the connection is gone (errno says how). */
+static ssize_t send_some(struct hth_link *l)
+{
+    ssize_t n = send(l->fd, l->out + l->out_at, l->out_len - l->out_at,
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    l->send_blocked = n < 0;
+    if (n >= 0) {
+        l->out_at += (size_t)n;
+        return n;
+    }
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
+}
+
+/* Say why we stop, as far as the kernel takes it without waiting, and that
+ * nothing more will come: the peer need not wait for its deadline. */
+static void farewell(struct hth_link *l, int status, const char *text)
+{
+    uint8_t body[ABORT_BYTES_MAX];
+    size_t n = strlen(text);
+    struct hth_frame f = {.kind = HTH_FRAME_ABORT | HTH_FRAME_LAST};
+
+    n = n < ABORT_TEXT_MAX ? n : ABORT_TEXT_MAX;
+    hth_store_u32(body, (uint32_t)status);
+    memcpy(body + 4, text, n);
+    f.len = (uint32_t)(4 + n);
+    if (l->out_at == l->out_len)
+        l->out_at = l->out_len = 0;
+    put_frame(l, &f, body);
+    (void)send_some(l);
+    (void)shutdown(l->fd, SHUT_WR);
+}
+
 /* ---- failing ------------------------------------------------------------- */
 
 int hth__link_fail(struct hth_link *l, int status, const char *fmt, ...)
@@ -162,6 +206,8 @@ int hth__link_fail(struct hth_link *l, int status, const char *fmt, ...)
     if (atomic_load(&l->stopped))
         return hth_fail(&l->error, HTH_ECANCELLED, "link to %s: stopped here",
                         l->peer.name);
+    if (status != HTH_EPEER && status != HTH_ECANCELLED)
+        farewell(l, status, text);
     return hth_fail(&l->error, status, "%s (%s): %.380s", l->peer.name,
                     l->peer.address, text);
 }
@@ -176,14 +222,6 @@ static int lost(struct hth_link *l, const char *how)
 }
 
 /* ---- sending ------------------------------------------------------------- */
-
-static void put_frame(struct hth_link *l, struct hth_frame *f, const void *src)
-{
-    hth_seal_frame(l->seal, f, src, l->out + l->out_len);
-    l->out_len += f->len + HTH_FRAME_OVERHEAD_BYTES;
-    l->counters.frames_sent++;
-    l->counters.overhead_bytes_sent += HTH_FRAME_OVERHEAD_BYTES;
-}
 
 static void seal_next(struct hth_link *l)
 {
@@ -200,21 +238,6 @@ static void seal_next(struct hth_link *l)
     l->src_left -= f.len;
     if (f.kind & HTH_FRAME_LAST)
         l->src = NULL;
-}
-
-/* One send() of what is sealed: bytes moved, 0 when the kernel is full, -1 when
- * the connection is gone (errno says how). */
-static ssize_t send_some(struct hth_link *l)
-{
-    ssize_t n = send(l->fd, l->out + l->out_at, l->out_len - l->out_at,
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    l->send_blocked = n < 0;
-    if (n >= 0) {
-        l->out_at += (size_t)n;
-        return n;
-    }
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
 }
 
 /* Push until the message is out or the kernel is full. The clock is read only
@@ -456,21 +479,9 @@ int hth_link_progress(struct hth_link *l)
 
 void hth_link_abort(struct hth_link *l, int status, const char *text)
 {
-    uint8_t body[ABORT_BYTES_MAX];
-    size_t n = strlen(text);
-    struct hth_frame f = {.kind = HTH_FRAME_ABORT | HTH_FRAME_LAST};
-
     if (l->error.status != HTH_OK)
         return;
-    n = n < ABORT_TEXT_MAX ? n : ABORT_TEXT_MAX;
-    hth_store_u32(body, (uint32_t)status);
-    memcpy(body + 4, text, n);
-    f.len = (uint32_t)(4 + n);
-    if (l->out_at == l->out_len)
-        l->out_at = l->out_len = 0;
-    put_frame(l, &f, body);
-    (void)send_some(l);
-    (void)shutdown(l->fd, SHUT_WR);
+    farewell(l, status, text);
     hth_fail(&l->error, HTH_ECANCELLED, "link to %s: given up: %.380s",
              l->peer.name, text);
 }
