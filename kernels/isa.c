@@ -51,6 +51,8 @@ static void fill_from(struct hth_isa *set, const struct hth_isa *from)
     set->entry = from->entry
     FILL(q8_row);
     FILL(gemm_q8);
+    if (set->gemm_float == NULL)
+        set->blas_rows_min = from->blas_rows_min;
     FILL(gemm_float);
     FILL(rmsnorm);
     FILL(rope);

@@ -46,6 +46,8 @@ struct hth_isa {
     void (*gemm_float)(const struct hth_mat *w, uint32_t first,
                        uint32_t count, const float *x, size_t ldx, uint32_t n,
                        float *y, size_t ldy);
+    /* Rows of x from which OpenBLAS is faster than gemm_float; 0: never. */
+    uint32_t blas_rows_min;
     void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t d,
                     float eps);
     void (*rope)(float *v, uint32_t heads, uint32_t head_dim,

@@ -455,6 +455,7 @@ const struct hth_isa hth_isa_asimd = {
     .q8_row = asimd_q8_row,
     .gemm_q8 = gemm_q8_neon,
     .gemm_float = asimd_gemm_float,
+    .blas_rows_min = 16,
     .rmsnorm = asimd_rmsnorm,
     .rope = asimd_rope,
     .swiglu = asimd_swiglu,

@@ -295,6 +295,7 @@ const struct hth_isa hth_isa_ref = {
     .q8_row = ref_q8_row,
     .gemm_q8 = ref_gemm_q8,
     .gemm_float = ref_gemm_float,
+    .blas_rows_min = 4,
     .rmsnorm = ref_rmsnorm,
     .rope = ref_rope,
     .swiglu = ref_swiglu,

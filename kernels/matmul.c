@@ -7,8 +7,9 @@
  * is in; a BLAS tile is always the same 64 rows. So results do not depend on
  * the number of threads, nor on who was fast.
  *
- * Many rows of x against float weights go to OpenBLAS (HTH_NO_BLAS leaves it
- * out): each thread calls it for its own tile. No failure. */
+ * Many rows of x against float weights go to OpenBLAS where the instruction
+ * set in use says that it is faster (HTH_NO_BLAS leaves it out): each thread
+ * calls it for its own tile. No failure. */
 #include "kernels/isa.h"
 
 #include <stdatomic.h>
@@ -32,8 +33,9 @@
 #define PANEL_ROWS 64u
 #define PANEL_COLS 1024u
 #define PANEL_BYTES ((size_t)PANEL_ROWS * PANEL_COLS * sizeof(float))
-/* Rows of x from which OpenBLAS beats our own float kernels. */
-#define BLAS_ROWS_MIN 16u
+/* Float kernels see so many rows of x at a time: 64 x 2048 of f32 leave half of
+ * a second-level cache for the weights. */
+#define FLOAT_X_ROWS 64u
 
 struct product {
     const struct hth_matmul_job *job;
@@ -117,7 +119,8 @@ static void quantise_blocks(const struct product *p, uint64_t first,
 #ifndef HTH_NO_BLAS
 static bool use_blas(const struct product *p, const struct hth_mat *w)
 {
-    return is_float(w->type) && p->job->n >= BLAS_ROWS_MIN;
+    return is_float(w->type) && p->isa->blas_rows_min > 0 &&
+           p->job->n >= p->isa->blas_rows_min;
 }
 
 /* count numbers of a float row, from column `first`, as f32 */
@@ -181,6 +184,20 @@ static uint32_t tile_rows(const struct product *p, const struct hth_mat *w)
     return use_blas(p, w) ? PANEL_ROWS : p->tile_rows;
 }
 
+static void float_tile(const struct product *p, uint32_t i, uint32_t first,
+                       uint32_t count)
+{
+    const struct hth_matmul_job *job = p->job;
+
+    for (size_t r = 0; r < job->n; r += FLOAT_X_ROWS) {
+        uint32_t left = job->n - (uint32_t)r;
+
+        p->isa->gemm_float(&job->w[i], first, count, job->x + r * job->ldx,
+                           job->ldx, left < FLOAT_X_ROWS ? left : FLOAT_X_ROWS,
+                           job->y[i] + r * job->ldy[i], job->ldy[i]);
+    }
+}
+
 static void compute_tile(const struct product *p, uint32_t i, uint32_t first,
                          uint32_t thread)
 {
@@ -195,8 +212,7 @@ static void compute_tile(const struct product *p, uint32_t i, uint32_t first,
     if (count > p->tile_rows)
         count = p->tile_rows;
     if (is_float(w->type))
-        p->isa->gemm_float(w, first, count, job->x, job->ldx, job->n, job->y[i],
-                           job->ldy[i]);
+        float_tile(p, i, first, count);
     else
         p->isa->gemm_q8(w, first, count, &p->q8, job->y[i], job->ldy[i]);
 }
