@@ -7,22 +7,20 @@
  * call only when somebody sleeps on it.
  *
  * Spinning is right while each thread has a CPU of its own and harmful
- * otherwise, because the spinner holds the CPU that the awaited thread needs.
- * Two signs of the latter: this process runs more compute threads than it may
- * use CPUs, or a spinning thread finds that it was off the CPU for a while.
- * After either, waits go to sleep almost at once.
+ * otherwise: the spinner holds the CPU that the awaited thread needs. So only
+ * the first microseconds are pure spinning; after that every look at the gate
+ * is followed by sched_yield(), which returns at once on an idle CPU and hands
+ * a shared one over. (Measured: docs/kernels.md.)
  *
  * Fails only in start: no memory, no thread. */
 #include "kernels/pool.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,11 +29,9 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#define SPIN_PURE_NS_MAX 5000u
 #define SPIN_NS_MAX 200000u /* longer than a wired all-reduce */
-#define SPIN_CROWDED_NS_MAX 2000u
-#define SPIN_STEPS 32u           /* pauses between two looks at the clock */
-#define SPIN_GAP_NS 300000u      /* so long between looks: descheduled */
-#define CROWDED_FOR_NS 50000000u /* how long that sign is believed */
+#define SPIN_STEPS 32u      /* pauses between two looks at the clock */
 
 struct gate {
     _Alignas(HTH_MEM_ALIGN) _Atomic uint32_t value;
@@ -57,14 +53,9 @@ struct hth_pool {
     _Alignas(HTH_MEM_ALIGN) hth_pool_fn fn;           /* NULL: stop */
     void *ctx;
     uint32_t threads;
-    uint32_t cpus; /* that this process may run on */
     bool pin;
-    _Atomic uint64_t crowded_until_ns;
     struct worker workers[]; /* [threads - 1] */
 };
-
-/* Compute threads of all pools of this process, callers included. */
-static _Atomic uint32_t g_threads;
 
 /* ---- gates ------------------------------------------------------------- */
 
@@ -75,18 +66,10 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value)
                   NULL, 0);
 }
 
-static bool crowded(struct hth_pool *p, uint64_t now_ns)
-{
-    return atomic_load_explicit(&g_threads, memory_order_relaxed) > p->cpus ||
-           atomic_load_explicit(&p->crowded_until_ns, memory_order_relaxed) >
-               now_ns;
-}
-
 /* True when the gate opened while spinning. */
-static bool gate_spin(struct hth_pool *p, struct gate *g, uint32_t old)
+static bool gate_spin(const struct gate *g, uint32_t old)
 {
-    uint64_t begin = hth_now_ns(), last = begin, now;
-    uint64_t budget = crowded(p, begin) ? SPIN_CROWDED_NS_MAX : SPIN_NS_MAX;
+    uint64_t begin = hth_now_ns(), spent_ns;
 
     do {
         for (uint32_t i = 0; i < SPIN_STEPS; i++) {
@@ -94,22 +77,20 @@ static bool gate_spin(struct hth_pool *p, struct gate *g, uint32_t old)
                 return true;
             hth_cpu_relax();
         }
-        now = hth_now_ns();
-        if (now - last > SPIN_GAP_NS)
-            atomic_store_explicit(&p->crowded_until_ns, now + CROWDED_FOR_NS,
-                                  memory_order_relaxed);
-        last = now;
-    } while (now - begin < budget);
+        spent_ns = hth_now_ns() - begin;
+        if (spent_ns > SPIN_PURE_NS_MAX)
+            (void)sched_yield();
+    } while (spent_ns < SPIN_NS_MAX);
     return false;
 }
 
 /* The sleeper announces itself before the kernel compares the value, the
  * opener changes the value before it looks for sleepers; both sequentially
  * consistent, so one of them sees the other. */
-static void gate_wait(struct hth_pool *p, struct gate *g, uint32_t old)
+static void gate_wait(struct gate *g, uint32_t old)
 {
     if (atomic_load_explicit(&g->value, memory_order_acquire) != old ||
-        gate_spin(p, g, old))
+        gate_spin(g, old))
         return;
     atomic_fetch_add(&g->sleepers, 1);
     while (atomic_load(&g->value) == old)
@@ -126,19 +107,12 @@ static void gate_open(struct gate *g)
 
 /* ---- threads ----------------------------------------------------------- */
 
-static uint32_t cpus_allowed(cpu_set_t *set)
-{
-    if (sched_getaffinity(0, sizeof *set, set) != 0)
-        return 1;
-    return (uint32_t)CPU_COUNT(set);
-}
-
 /* Bind the calling thread to the index-th CPU of its mask. */
 static void pin_to(uint32_t index)
 {
     cpu_set_t all, one;
 
-    if (index >= cpus_allowed(&all))
+    if (sched_getaffinity(0, sizeof all, &all) != 0)
         return;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &all) || index-- != 0)
@@ -160,7 +134,7 @@ static void *worker_main(void *arg)
     if (p->pin)
         pin_to(w->thread);
     for (uint32_t seen = 0;; seen++) {
-        gate_wait(p, &p->start, seen);
+        gate_wait(&p->start, seen);
         if (p->fn == NULL)
             return NULL;
         p->fn(p->ctx, w->thread, p->threads);
@@ -209,7 +183,6 @@ int hth_pool_start(struct hth_pool **out, uint32_t threads, bool pin,
                    struct hth_err *err)
 {
     struct hth_pool *p;
-    cpu_set_t set;
     int rc;
 
     if (threads < 1 || threads > HTH_THREADS_MAX)
@@ -222,13 +195,11 @@ int hth_pool_start(struct hth_pool **out, uint32_t threads, bool pin,
                         threads);
     p->threads = threads;
     p->pin = pin;
-    p->cpus = cpus_allowed(&set);
     rc = spawn_workers(p, err);
     if (rc != HTH_OK) {
         hth_mem_free(p);
         return rc;
     }
-    atomic_fetch_add(&g_threads, threads);
     *out = p;
     return HTH_OK;
 }
@@ -238,7 +209,6 @@ void hth_pool_stop(struct hth_pool *p)
     if (p == NULL)
         return;
     join_workers(p, p->threads - 1);
-    atomic_fetch_sub(&g_threads, p->threads);
     hth_mem_free(p);
 }
 
@@ -263,7 +233,7 @@ void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
     atomic_store_explicit(&p->running, p->threads - 1, memory_order_relaxed);
     gate_open(&p->start);
     fn(ctx, 0, p->threads);
-    gate_wait(p, &p->done, before);
+    gate_wait(&p->done, before);
 }
 
 /* The last to arrive resets the count before it opens the gate, so that the
@@ -280,7 +250,7 @@ void hth_pool_barrier(struct hth_pool *p)
         gate_open(&p->meet);
         return;
     }
-    gate_wait(p, &p->meet, before);
+    gate_wait(&p->meet, before);
 }
 
 /* Whole units are dealt as evenly as integers allow; what is left over below
