@@ -13,26 +13,14 @@
 void openblas_set_num_threads(int threads);
 #endif
 
-#if defined(__x86_64__) && __has_include("kernels_avx512.c")
-#define HAVE_AVX512 1
-#endif
-#if defined(__x86_64__) && __has_include("kernels_avx2.c")
-#define HAVE_AVX2 1
-#endif
-#if defined(__aarch64__)
-#define HAVE_NEON 1
-#endif
-
 /* Best first; the reference is complete and always last. */
 static const struct hth_isa *const g_compiled[] = {
-#ifdef HAVE_AVX512
+#if defined(__x86_64__)
     &hth_isa_avx512,
-#endif
-#ifdef HAVE_AVX2
     &hth_isa_avx2,
-#endif
-#ifdef HAVE_NEON
-    &hth_isa_neon,   &hth_isa_asimd,
+#elif defined(__aarch64__)
+    &hth_isa_neon,
+    &hth_isa_asimd,
 #endif
     &hth_isa_ref,
 };
