@@ -142,7 +142,7 @@ static int fill_request(struct hth_msg_submit *g, const struct hth_args *args,
     g->text.p = prompt->data;
     g->text.n = prompt->len;
     g->special = hth_args_flag(args, "special");
-    g->ignore_end = hth_args_flag(args, "ignore-eos");
+    g->ignore_end = hth_args_flag(args, "ignore-end");
     g->tokens_max = (uint32_t)hth_args_int(args, "max-tokens");
     g->temperature = (float)hth_args_float(args, "temp");
     g->top_k = (uint32_t)hth_args_int(args, "top-k");

@@ -171,7 +171,7 @@ static const struct hth_opt run_opts[] = {
     ROW("stop", 0, TEXT, "TEXT", .repeats = true,
         .help = "Stop before this text. May be given up to 16 times."),
     ROW_SPECIAL,
-    FLAG("ignore-eos", 0, .help = "Go on after an end-of-text token."),
+    FLAG("ignore-end", 0, .help = "Go on after an end-of-text token."),
     FLAG("ids", 0, .help = "Print token ids instead of text."),
     FLAG("json", 0,
          .help = "Print one JSON object at the end instead of text as it "
