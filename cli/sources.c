@@ -144,9 +144,8 @@ static int check_key(const struct config *c, const char *key)
                     c->line, key);
 }
 
-/* A section's value beats one given before any section, wherever either
- * stands; within one level the last wins, or all add up where the row
- * repeats. */
+/* A section's values replace those given before any section; within one level
+ * the last wins, or all add up where the row repeats. */
 static int config_set(struct config *c, const struct hth_opt *o,
                       const char *text)
 {
@@ -158,8 +157,7 @@ static int config_set(struct config *c, const struct hth_opt *o,
     if (rc != HTH_OK)
         return hth_fail_prefix(c->err, rc, "%s:%u: %s", c->path, c->line,
                                o->name);
-    if (v->origin > HTH_ORIGIN_CONFIG || o->line_only ||
-        (c->from_section[row] && !own))
+    if (v->origin > HTH_ORIGIN_CONFIG || o->line_only)
         return HTH_OK;
     if (!o->repeats || c->from_section[row] != own)
         v->count = 0;
