@@ -10,9 +10,11 @@
  * No failure, no state; scratch is some 30 KB of stack. */
 #include "kernels/unpack_avx2.h"
 
-#define SPAN_CHUNKS 16u
 #define LANES 8u /* weight rows in a group; blocks in a chunk */
-#define SPAN_BLOCKS (LANES * SPAN_CHUNKS)
+/* Chunks of a span times rows of x: for one row of x, 16384 columns, so that
+ * most rows of weights are read from end to end. */
+#define ROOM_CHUNKS 64u
+#define AHEAD_BYTES 16384u
 
 /* 256 columns of one row of x, for one type of weights; q is borrowed. off:
  * what unsigned weights add too much, negated. g: d times the sum of q, which
@@ -32,11 +34,12 @@ struct span {
     uint32_t rows;      /* 1 to LANES */
     uint32_t blocks;    /* of 32 columns */
     uint32_t n;         /* 1 to HTH_DECODE_ROWS */
+    uint32_t chunks;    /* between the rows of x in the room */
 };
 
 struct room {
-    struct xchunk x[HTH_DECODE_ROWS][SPAN_CHUNKS];
-    __m256 p[HTH_DECODE_ROWS][SPAN_CHUNKS][LANES]; /* blocks in lanes */
+    struct xchunk x[ROOM_CHUNKS];
+    __m256 p[ROOM_CHUNKS][LANES]; /* [chunk][row of weights], blocks in lanes */
 };
 
 static void load_xchunk(const struct hth_q8 *x, size_t at, uint32_t blocks,
@@ -68,7 +71,7 @@ static void load_x(const struct hth_q8 *x, uint32_t row, uint32_t block,
             load_xchunk(
                 x, (size_t)(row + r) * (x->cols / HTH_Q8_BLOCK) + block + b,
                 s->blocks - b < LANES ? s->blocks - b : LANES, traits,
-                &room->x[r][b / LANES]);
+                &room->x[r * s->chunks + b / LANES]);
 }
 
 /* Sums of two products in 16 bits. Signed weights lend their sign to x, so
@@ -145,7 +148,7 @@ HTH_INLINE void fetch(const uint8_t *p, uint32_t bytes)
         _mm_prefetch((const char *)p + b, _MM_HINT_T0);
 }
 
-/* All chunks of one row of weights, into room->p[..][..][row]. */
+/* All chunks of one row of weights, into room->p[..][row]. */
 HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
                          uint32_t n, struct room *room)
 {
@@ -158,8 +161,8 @@ HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
         fetch(w + s->ahead_bytes, traits.chunk_bytes);
         hth_unpack_chunk(type, w, LANES, &k);
         for (uint32_t r = 0; r < n; r++)
-            room->p[r][c][row] =
-                chunk_product(&k, &room->x[r][c], LANES, traits);
+            room->p[r * s->chunks + c][row] =
+                chunk_product(&k, &room->x[r * s->chunks + c], LANES, traits);
         w += traits.chunk_bytes;
     }
     if (rest == 0)
@@ -167,8 +170,8 @@ HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
     fetch(w + s->ahead_bytes, traits.chunk_bytes);
     hth_unpack_chunk(type, w, rest, &k);
     for (uint32_t r = 0; r < n; r++)
-        room->p[r][full][row] =
-            chunk_product(&k, &room->x[r][full], rest, traits);
+        room->p[r * s->chunks + full][row] =
+            chunk_product(&k, &room->x[r * s->chunks + full], rest, traits);
 }
 
 HTH_INLINE void span_rows(uint32_t type, const struct span *s,
@@ -206,8 +209,8 @@ static rows_fn rows_of(uint32_t type)
 
 /* Blocks in lanes to rows in lanes, and the sum over blocks in order. The
  * partial sums of earlier spans are in y. */
-static void add_blocks(__m256 p[SPAN_CHUNKS][LANES], const struct span *s,
-                       bool fresh, float *y)
+static void add_blocks(__m256 (*p)[LANES], const struct span *s, bool fresh,
+                       float *y)
 {
     __m256 sum = fresh ? _mm256_setzero_ps() : hth_load8(y, s->rows);
 
@@ -225,11 +228,13 @@ static void add_blocks(__m256 p[SPAN_CHUNKS][LANES], const struct span *s,
     hth_store8(y, s->rows, sum);
 }
 
-/* Fetch a byte about 2 KB of reading before it is used, in whole rows, since
- * the rows of a span follow each other at row_bytes. */
+/* How far ahead to fetch: AHEAD_BYTES of reading, which is whole rows where a
+ * span is less than a row. */
 static size_t ahead_bytes(size_t row_bytes, size_t span_bytes)
 {
-    return row_bytes * (span_bytes >= 2048 ? 1 : 2048 / (span_bytes + 1) + 1);
+    if (span_bytes + 64 >= row_bytes)
+        return AHEAD_BYTES;
+    return row_bytes * (AHEAD_BYTES / (span_bytes + 1) + 1);
 }
 
 /* Columns [block, block + s->blocks) of x rows [row, row + s->n) times all
@@ -253,7 +258,7 @@ static void run_span(const struct hth_q8_product *job, struct span *s,
         s->rows = job->count - o < LANES ? job->count - o : LANES;
         rows(s, room);
         for (uint32_t r = 0; r < s->n; r++)
-            add_blocks(room->p[r], s, block == 0,
+            add_blocks(room->p + r * s->chunks, s, block == 0,
                        job->y + (row + r) * job->ldy + first);
     }
 }
@@ -265,11 +270,13 @@ void hth__decode_avx2(const struct hth_q8_product *job)
     struct span s;
 
     for (uint32_t row = 0; row < n; row += HTH_DECODE_ROWS) {
-        uint32_t b = 0;
+        uint32_t b = 0, most;
 
         s.n = n - row < HTH_DECODE_ROWS ? n - row : HTH_DECODE_ROWS;
+        s.chunks = ROOM_CHUNKS / s.n;
+        most = s.chunks * LANES;
         do { /* once also without columns: y becomes 0 */
-            s.blocks = blocks - b < SPAN_BLOCKS ? blocks - b : SPAN_BLOCKS;
+            s.blocks = blocks - b < most ? blocks - b : most;
             run_span(job, &s, row, b, &room);
             b += s.blocks;
         } while (b < blocks);

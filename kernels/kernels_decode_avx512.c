@@ -13,9 +13,11 @@
 #include "kernels/x86.h"
 #include "kernels/unpack_avx512.h"
 
-#define SPAN_CHUNKS 8u
 #define LANES 16u /* weight rows in a group; blocks in a chunk */
-#define SPAN_BLOCKS (LANES * SPAN_CHUNKS)
+/* Chunks of a span times rows of x: for one row of x, 16384 columns, so that
+ * most rows of weights are read from end to end. */
+#define ROOM_CHUNKS 32u
+#define AHEAD_BYTES 16384u
 
 /* 512 columns of one row of x, for one type of weights. q[t]: dword t of each
  * block. off: what the unsigned weights add too much, negated. g: d times the
@@ -35,11 +37,12 @@ struct span {
     uint32_t rows;      /* 1 to LANES */
     uint32_t blocks;    /* of 32 columns */
     uint32_t n;         /* 1 to HTH_DECODE_ROWS */
+    uint32_t chunks;    /* between the rows of x in the room */
 };
 
 struct room {
-    struct xchunk x[HTH_DECODE_ROWS][SPAN_CHUNKS];
-    __m512 p[HTH_DECODE_ROWS][SPAN_CHUNKS][LANES]; /* blocks in lanes */
+    struct xchunk x[ROOM_CHUNKS];
+    __m512 p[ROOM_CHUNKS][LANES]; /* [chunk][row of weights], blocks in lanes */
 };
 
 static void load_xchunk(const struct hth_q8 *x, size_t row, uint32_t block,
@@ -87,7 +90,7 @@ static void load_x(const struct hth_q8 *x, uint32_t row, uint32_t block,
     for (uint32_t r = 0; r < s->n; r++)
         for (uint32_t b = 0; b < s->blocks; b += LANES) {
             uint32_t count = s->blocks - b < LANES ? s->blocks - b : LANES;
-            struct xchunk *c = &room->x[r][b / LANES];
+            struct xchunk *c = &room->x[r * s->chunks + b / LANES];
 
             load_xchunk(x, row + r, block + b, count, traits.offset, c);
             if (!traits.halves)
@@ -128,7 +131,7 @@ HTH_INLINE void fetch(const uint8_t *p, uint32_t bytes)
         _mm_prefetch((const char *)p + b, _MM_HINT_T0);
 }
 
-/* All chunks of one row of weights, into room->p[..][..][row]. */
+/* All chunks of one row of weights, into room->p[..][row]. */
 HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
                          uint32_t n, struct room *room)
 {
@@ -141,7 +144,8 @@ HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
         fetch(w + s->ahead_bytes, traits.chunk_bytes);
         hth_unpack_chunk(type, w, LANES, &k);
         for (uint32_t r = 0; r < n; r++)
-            room->p[r][c][row] = chunk_product(&k, &room->x[r][c], traits);
+            room->p[r * s->chunks + c][row] =
+                chunk_product(&k, &room->x[r * s->chunks + c], traits);
         w += traits.chunk_bytes;
     }
     if (rest == 0)
@@ -149,7 +153,8 @@ HTH_INLINE void span_row(uint32_t type, const struct span *s, uint32_t row,
     fetch(w + s->ahead_bytes, traits.chunk_bytes);
     hth_unpack_chunk(type, w, rest, &k);
     for (uint32_t r = 0; r < n; r++)
-        room->p[r][full][row] = chunk_product(&k, &room->x[r][full], traits);
+        room->p[r * s->chunks + full][row] =
+            chunk_product(&k, &room->x[r * s->chunks + full], traits);
 }
 
 HTH_INLINE void span_rows(uint32_t type, const struct span *s,
@@ -187,8 +192,8 @@ static rows_fn rows_of(uint32_t type)
 
 /* Blocks in lanes to rows in lanes, and the sum over blocks in order. The
  * partial sums of earlier spans are in y. */
-static void add_blocks(__m512 p[SPAN_CHUNKS][LANES], const struct span *s,
-                       bool fresh, float *y)
+static void add_blocks(__m512 (*p)[LANES], const struct span *s, bool fresh,
+                       float *y)
 {
     __mmask16 rows = hth_first16(s->rows);
     __m512 sum = fresh ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(rows, y);
@@ -212,11 +217,13 @@ static void add_blocks(__m512 p[SPAN_CHUNKS][LANES], const struct span *s,
     _mm512_mask_storeu_ps(y, rows, sum);
 }
 
-/* Fetch a byte about 2 KB of reading before it is used, in whole rows, since
- * the rows of a span follow each other at row_bytes. */
+/* How far ahead to fetch: AHEAD_BYTES of reading, which is whole rows where a
+ * span is less than a row. */
 static size_t ahead_bytes(size_t row_bytes, size_t span_bytes)
 {
-    return row_bytes * (span_bytes >= 2048 ? 1 : 2048 / (span_bytes + 1) + 1);
+    if (span_bytes + 64 >= row_bytes)
+        return AHEAD_BYTES;
+    return row_bytes * (AHEAD_BYTES / (span_bytes + 1) + 1);
 }
 
 /* Columns [block, block + s->blocks) of x rows [row, row + s->n) times all
@@ -240,7 +247,7 @@ static void run_span(const struct hth_q8_product *job, struct span *s,
         s->rows = job->count - o < LANES ? job->count - o : LANES;
         rows(s, room);
         for (uint32_t r = 0; r < s->n; r++)
-            add_blocks(room->p[r], s, block == 0,
+            add_blocks(room->p + r * s->chunks, s, block == 0,
                        job->y + (row + r) * job->ldy + first);
     }
 }
@@ -252,11 +259,13 @@ void hth__decode_avx512(const struct hth_q8_product *job)
     struct span s;
 
     for (uint32_t row = 0; row < n; row += HTH_DECODE_ROWS) {
-        uint32_t b = 0;
+        uint32_t b = 0, most;
 
         s.n = n - row < HTH_DECODE_ROWS ? n - row : HTH_DECODE_ROWS;
+        s.chunks = ROOM_CHUNKS / s.n;
+        most = s.chunks * LANES;
         do { /* once also without columns: y becomes 0 */
-            s.blocks = blocks - b < SPAN_BLOCKS ? blocks - b : SPAN_BLOCKS;
+            s.blocks = blocks - b < most ? blocks - b : most;
             run_span(job, &s, row, b, &room);
             b += s.blocks;
         } while (b < blocks);

@@ -155,6 +155,14 @@ HTH_INLINE __m256i four_columns(const int8_t *q)
 
 typedef __m256i tile_sums[GROUPS][TILE_MAX];
 
+/* v, of which the compiler knows nothing: it would otherwise compute all
+ * products of a block before it adds any, and run out of registers. */
+HTH_INLINE __m256i hold(__m256i v)
+{
+    __asm__("" : "+x"(v));
+    return v;
+}
+
 /* Unsigned weights: add `steps` groups of 4 columns in 16 bits, then to a. */
 HTH_INLINE void add_unsigned(const __m256i (*w)[GROUPS],
                              const int8_t *const q[TILE_MAX], uint32_t steps,
@@ -162,6 +170,12 @@ HTH_INLINE void add_unsigned(const __m256i (*w)[GROUPS],
 {
     tile_sums v;
 
+#pragma GCC unroll 4
+    for (uint32_t c = 0; c < count; c++)
+#pragma GCC unroll 2
+        for (uint32_t g = 0; g < GROUPS; g++)
+            v[g][c] = _mm256_setzero_si256();
+#pragma GCC unroll 8
     for (uint32_t t = 0; t < steps; t++)
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < count; c++) {
@@ -171,7 +185,7 @@ HTH_INLINE void add_unsigned(const __m256i (*w)[GROUPS],
             for (uint32_t g = 0; g < GROUPS; g++) {
                 __m256i p = _mm256_maddubs_epi16(w[t][g], x);
 
-                v[g][c] = t == 0 ? p : _mm256_add_epi16(v[g][c], p);
+                v[g][c] = hold(_mm256_add_epi16(v[g][c], p));
             }
         }
 #pragma GCC unroll 4
@@ -198,11 +212,11 @@ HTH_INLINE void add_signed(const __m256i w[GROUPS],
 
 #pragma GCC unroll 2
         for (uint32_t g = 0; g < GROUPS; g++)
-            a[g][c] = _mm256_add_epi32(
+            a[g][c] = hold(_mm256_add_epi32(
                 a[g][c],
                 _mm256_madd_epi16(
                     _mm256_maddubs_epi16(size[g], _mm256_sign_epi8(x, w[g])),
-                    ones));
+                    ones)));
     }
 }
 

@@ -157,7 +157,8 @@ static void figures(const struct hth_isa *isa, const struct hth_type_info *type,
     read_s = seconds_of(pool, read_all, &b, o->seconds);
     decode_s = seconds_of(pool, product, &b, o->seconds);
     b.n = b.q8.n = o->n;
-    b.w.rows = rows < 2048 ? rows : 2048;
+    /* short runs, so that some are not interrupted */
+    b.w.rows = rows < 256 * o->threads ? rows : 256 * o->threads;
     prefill_s = seconds_of(pool, product, &b, o->seconds);
     printf("%-8s %-7s %u threads  read %6.1f GB/s  decode %6.1f GB/s  "
            "n=%u %7.1f GFLOP/s\n",
