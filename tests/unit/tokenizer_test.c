@@ -44,42 +44,6 @@ static struct hth_tokenizer *open_golden(const char *name)
     return t;
 }
 
-static struct hth_tokens encode(const struct hth_tokenizer *t, const char *text,
-                                size_t n, bool special)
-{
-    struct hth_tokens v = {0};
-    struct hth_err err = {0};
-
-    cr_assert_eq(hth_tokenize(t, text, n, special, &v, &err), 0, "%s",
-                 err.text);
-    return v;
-}
-
-static void show(const char *what, const uint32_t *ids, size_t n)
-{
-    size_t i;
-
-    fprintf(stderr, "%s", what);
-    for (i = 0; i < n; i++)
-        fprintf(stderr, " %u", ids[i]);
-    fprintf(stderr, "\n");
-}
-
-static void check_ids(const struct hth_tokenizer *t, const char *text, size_t n,
-                      const uint32_t *want, size_t count)
-{
-    struct hth_tokens got = encode(t, text, n, false);
-    bool same = got.count == count &&
-                (count == 0 || memcmp(got.ids, want, 4 * count) == 0);
-
-    if (!same) {
-        show("want", want, count);
-        show("got ", got.ids, got.count);
-    }
-    cr_assert(same, "text of %zu bytes: '%.*s'", n, (int)n, text);
-    hth_tokens_fini(&got);
-}
-
 /* What the ids stand for, byte for byte. */
 static void bytes_of(const struct hth_tokenizer *t, const struct hth_tokens *v,
                      bool special, struct hth_buf *out)
@@ -96,7 +60,7 @@ static void bytes_of(const struct hth_tokenizer *t, const struct hth_tokens *v,
 static void check_round_trip(const struct hth_tokenizer *t, const char *text,
                              size_t n)
 {
-    struct hth_tokens v = encode(t, text, n, false);
+    struct hth_tokens v = make_encode(t, text, n, false);
     struct hth_buf back;
 
     hth_buf_init(&back, 4 * n + 64);
@@ -147,7 +111,8 @@ static void check_vectors(const char *name)
     for (p = text, line = out; *line != '\0'; cases++) {
         end = strstr(p, SEPARATOR);
         n = end != NULL ? (size_t)(end - p) : strlen(p);
-        check_ids(t, p, n, ids, parse_ids(line, ids, 512));
+        p[n] = '\0';
+        make_check(t, p, false, ids, parse_ids(line, ids, 512));
         line = strchr(line, '\n');
         cr_assert(line != NULL);
         line++;
@@ -184,21 +149,14 @@ Test(tokenizer, vectors_phi3)
 /* The GPT-2 vocabulary under another pre-tokeniser's name. */
 static struct hth_tokenizer *open_gpt2_as(const char *pre)
 {
-    char path[] = "/tmp/hth-tok-XXXXXX";
-    struct hth_tokenizer *t = NULL;
+    struct hth_tokenizer *t;
     struct hth_gguf *g = NULL;
     struct hth_err err = {0};
-    int fd = mkstemp(path);
 
-    cr_assert_geq(fd, 0);
-    close(fd);
-    cr_assert_eq(hth_gguf_open(&g, golden("ggml-vocab-gpt-2.gguf"), &err), 0);
-    make_with_pre(g, pre, path);
+    cr_assert_eq(hth_gguf_open(&g, golden("ggml-vocab-gpt-2.gguf"), &err), 0,
+                 "%s", err.text);
+    t = make_with_pre(g, pre);
     hth_gguf_close(g);
-    cr_assert_eq(hth_gguf_open(&g, path, &err), 0, "%s", err.text);
-    cr_assert_eq(hth_tokenizer_open(&t, g, &err), 0, "%s", err.text);
-    hth_gguf_close(g);
-    unlink(path);
     return t;
 }
 
@@ -218,8 +176,8 @@ static void check_jsonl(const char *name, const char *pre)
         cr_assert(text != NULL && json_array_size(list) <= 512);
         for (i = 0; i < json_array_size(list); i++)
             ids[i] = (uint32_t)json_integer_value(json_array_get(list, i));
-        check_ids(t, json_string_value(text), json_string_length(text), ids,
-                  json_array_size(list));
+        make_check(t, json_string_value(text), false, ids,
+                   json_array_size(list));
         json_decref(row);
     }
     cr_assert_gt(cases, 40);
@@ -240,41 +198,6 @@ Test(tokenizer, vectors_qwen2)
 
 /* ---- text back again --------------------------------------------------- */
 
-/* Bytes of all kinds: random ones, characters of one to four bytes, runs. */
-static size_t random_text(struct hth_rng *r, char *dst, size_t max)
-{
-    static const char *const parts[] = {" ",
-                                        "\n",
-                                        "  ",
-                                        "\t\r\n",
-                                        "a",
-                                        "Hello",
-                                        "'s",
-                                        "'LL",
-                                        "1234567",
-                                        "\xC3\xBC",
-                                        "\xF0\x9F\x98\x80",
-                                        "\xE4\xB8\xAD\xE6\x96\x87",
-                                        "\xE2\x96\x81",
-                                        "\xD0\x9F\xD1\x80",
-                                        "\xC2\xA0",
-                                        "\xEF\xBC\x81",
-                                        "!?...",
-                                        "<|im_end|>",
-                                        "\xE0\xA4\xA8\xE0\xA5\x8D"};
-    size_t n = 0;
-
-    while (n + 16 < max && hth_rng_u64(r) % 64 != 0) {
-        const char *p = parts[hth_rng_u64(r) % (sizeof parts / sizeof *parts)];
-
-        if (hth_rng_u64(r) % 4 == 0)
-            dst[n++] = (char)hth_rng_u64(r);
-        else
-            n = (size_t)(stpcpy(dst + n, p) - dst);
-    }
-    return n;
-}
-
 static void check_random_round_trips(struct hth_tokenizer *t)
 {
     struct hth_rng rng;
@@ -283,7 +206,7 @@ static void check_random_round_trips(struct hth_tokenizer *t)
 
     hth_rng_init(&rng, 7);
     for (i = 0; i < 500; i++)
-        check_round_trip(t, text, random_text(&rng, text, sizeof text));
+        check_round_trip(t, text, make_text(&rng, text, sizeof text));
     hth_tokenizer_close(t);
 }
 
@@ -300,4 +223,92 @@ Test(tokenizer, round_trip_of_every_pre_tokeniser)
 
     for (i = 0; i < sizeof names / sizeof names[0]; i++)
         check_random_round_trips(open_gpt2_as(names[i]));
+}
+
+/* ---- texts meant to hurt ----------------------------------------------- */
+
+#define LONG (1u << 20)
+#define LONG_MS_MAX 20000u /* measured: below 1000 on a busy machine */
+
+static void fill(char *dst, const char *unit)
+{
+    size_t n = strlen(unit), i;
+
+    for (i = 0; i < LONG; i++)
+        dst[i] = unit[i % n];
+}
+
+static void check_long(const struct hth_tokenizer *t, const char *text,
+                       size_t n, const char *what)
+{
+    uint64_t start = hth_now_ms();
+    struct hth_tokens v = make_encode(t, text, n, false);
+
+    cr_assert_lt(hth_now_ms() - start, LONG_MS_MAX, "%s", what);
+    cr_assert_gt(v.count, n / 200);
+    hth_tokens_fini(&v);
+}
+
+/* Quadratic behaviour anywhere would take hours on these. */
+static void check_hurtful(struct hth_tokenizer *t)
+{
+    static const char *const units[] = {"a", " ", "\n", "7", " \t", "!", "'"};
+    char *text = malloc(LONG);
+    struct hth_rng rng;
+    size_t i;
+
+    cr_assert(text != NULL);
+    for (i = 0; i < sizeof units / sizeof units[0]; i++) {
+        fill(text, units[i]);
+        text[LONG - 1] = 'x'; /* what makes look-ahead go back */
+        check_long(t, text, i < 2 ? LONG : LONG / 8, units[i]);
+        check_long(t, text + LONG - LONG / 8, LONG / 8, units[i]);
+    }
+    hth_rng_init(&rng, 3);
+    for (i = 0; i < LONG; i++)
+        text[i] = (char)hth_rng_u64(&rng);
+    check_long(t, text, LONG, "random");
+    free(text);
+    hth_tokenizer_close(t);
+}
+
+Test(tokenizer, long_texts_gpt2)
+{
+    check_hurtful(open_gpt2_as("gpt-2"));
+}
+
+Test(tokenizer, long_texts_llama_bpe)
+{
+    check_hurtful(open_gpt2_as("llama-bpe"));
+}
+
+Test(tokenizer, long_texts_deepseek_llm)
+{
+    check_hurtful(open_golden("ggml-vocab-deepseek-llm.gguf"));
+}
+
+Test(tokenizer, long_texts_llama_spm)
+{
+    check_hurtful(open_golden("ggml-vocab-llama-spm.gguf"));
+}
+
+/* ---- special tokens of real files -------------------------------------- */
+
+Test(tokenizer, special_tokens_of_real_files)
+{
+    struct hth_tokenizer *t = open_golden("ggml-vocab-gpt-2.gguf");
+
+    CHECK_IDS(t, "Hello<|endoftext|>", true, 15496, 50256);
+    CHECK_IDS(t, "<|endoftext|>", false, 27, 91, 437, 1659, 5239, 91, 29);
+    cr_assert(hth_tokenizer_is_end(t, 50256));
+    cr_assert_not(hth_tokenizer_adds_bos(t));
+    hth_tokenizer_close(t);
+
+    t = open_golden("ggml-vocab-phi-3.gguf");
+    CHECK_IDS(t, "<|user|>\nHello<|end|>\n<|assistant|>\n", true, 32010, 15043,
+              32007, 32001);
+    cr_assert(hth_tokenizer_is_end(t, 32000));
+    cr_assert(hth_tokenizer_is_end(t, 32007));
+    cr_assert_not(hth_tokenizer_is_end(t, 32010));
+    hth_tokenizer_close(t);
 }
