@@ -106,15 +106,16 @@ static int consider(struct hth_tok__run *r, uint32_t left, uint32_t right,
     return heap_push(r, &pair);
 }
 
-/* A queued pair is current if both still stand side by side with the lengths
- * they had: starts never change, so equal total length means equal pieces. */
+/* A queued pair is current if both pieces are still there with the lengths
+ * they had: starts never change, so equal total length means equal pieces,
+ * and nothing ever comes between two neighbours. */
 static bool current(const struct hth_tok__run *r,
                     const struct hth_tok__pair *pair)
 {
     const struct hth_tok__sym *left = &r->syms[pair->left];
     const struct hth_tok__sym *right = &r->syms[pair->right];
 
-    return left->len > 0 && right->len > 0 && left->next == pair->right &&
+    return left->len > 0 && right->len > 0 &&
            left->len + right->len == pair->len;
 }
 

@@ -552,7 +552,39 @@ Test(rules, malformed_tokens_are_named)
     expect_error(&m, HTH_EFORMAT, "tokens is empty");
 }
 
-/* Merges of what is no token, without a space, doubled: left out. */
+/* The first of two equal merges counts. */
+Test(rules, doubled_merges_keep_their_rank)
+{
+    struct make m;
+    struct hth_tokenizer *t;
+
+    make_bytes(&m, "gpt2");
+    make_token(&m, "ab", 1, 0);
+    make_token(&m, "bc", 1, 0);
+    make_merge(&m, "a", "b");
+    make_merge(&m, "b", "c");
+    make_merge(&m, "a", "b");
+    t = finish(&m);
+    CHECK_IDS(t, "abc", false, 256, 'c');
+    hth_tokenizer_close(t);
+}
+
+/* Minus zero is no worse than zero: the left pair wins the tie. */
+Test(rules, zeros_tie)
+{
+    struct make m;
+    struct hth_tokenizer *t;
+
+    make_bytes(&m, "llama");
+    make_token(&m, "ab", 1, -0.0f);
+    make_token(&m, "bc", 1, 0.0f);
+    m.extra = no_prefix;
+    t = finish(&m);
+    CHECK_IDS(t, "abc", false, 259, 3 + 'c');
+    hth_tokenizer_close(t);
+}
+
+/* Merges of what is no token, without a space: left out. */
 Test(rules, useless_merges_do_no_harm)
 {
     struct make m;
