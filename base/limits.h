@@ -47,6 +47,7 @@
 /* Tokenizer */
 #define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
 #define HTH_TOKEN_BYTES_MAX 4096u        /* one token's text */
+#define HTH_WORD_BYTES_MAX (4u << 20)    /* without a place to break */
 #define HTH_SPECIAL_BYTES_MAX 512u       /* a control or user-defined token */
 #define HTH_VOCAB_BYTES_MAX (256u << 20) /* all tokens' texts together */
 #define HTH_MERGES_MAX (1u << 22)        /* byte-pair merges */

@@ -49,16 +49,16 @@ HTH_MUST_CHECK int hth_tokens_push(struct hth_tokens *v, uint32_t id);
  * "<|eot_id|>") as those tokens; otherwise they are plain text. BOS is never
  * added here: callers push it. Worst case O(n log n) in the text's length.
  * Errors: HTH_ELIMIT (HTH_TEXT_BYTES_MAX), HTH_ENOMEM. */
-HTH_MUST_CHECK int hth_tokenize(const struct hth_tokenizer *t,
-                                const char *text, size_t n, bool special,
-                                struct hth_tokens *out, struct hth_err *err);
+HTH_MUST_CHECK int hth_tokenize(const struct hth_tokenizer *t, const char *text,
+                                size_t n, bool special, struct hth_tokens *out,
+                                struct hth_err *err);
 
 /* Raw bytes of one token as it appears inside a text: may be part of a
  * character. Control tokens give their text if special, else nothing. Returns
  * the length written, at most size (a longer piece is cut); unknown ids give
  * 0. */
-size_t hth_token_bytes(const struct hth_tokenizer *t, uint32_t id,
-                       bool special, char *dst, size_t size);
+size_t hth_token_bytes(const struct hth_tokenizer *t, uint32_t id, bool special,
+                       char *dst, size_t size);
 
 /* Streaming detokenisation: push ids, get whole UTF-8 characters. Bytes that
  * may still become a character are held back (at most 3); bytes that cannot

@@ -62,6 +62,7 @@ struct hth_tok__vocab {
     uint32_t special_at[257];   /* where each first byte begins in special */
     uint32_t bos, eos, unknown; /* or NONE */
     bool typed;                 /* the file says the types */
+    bool space_breaks;          /* no token has a space behind something else */
 };
 
 HTH_MUST_CHECK int hth_tok__vocab_load(struct hth_tok__vocab *v,
@@ -149,7 +150,8 @@ typedef bool (*hth_tok__pair_fn)(const struct hth_tok__run *r,
                                  const struct hth_tok__sym *right,
                                  struct hth_tok__pair *pair);
 
-/* Append a piece to the row of pieces (restart it by sym_count = 0). */
+/* Append a piece to the row of pieces (restart it by sym_count = 0). A row
+ * beyond HTH_WORD_BYTES_MAX is HTH_ELIMIT. */
 HTH_MUST_CHECK int hth_tok__sym_push(struct hth_tok__run *r, uint32_t start,
                                      uint32_t len, uint32_t id);
 /* Merge neighbours, best first, until none can be: O(n log n). */

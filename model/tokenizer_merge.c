@@ -4,7 +4,8 @@
  * of the neighbours that could be joined. Entries are not removed when a
  * neighbour changes; they are recognised as stale when they come up. Each
  * merge adds at most two entries, so a word of n pieces costs O(n log n)
- * whatever it consists of. Fails only for want of memory. */
+ * whatever it consists of. Fails for want of memory, and on words beyond
+ * HTH_WORD_BYTES_MAX, so that one request cannot take it all. */
 #include <stdlib.h>
 
 #include "model/tokenizer_internal.h"
@@ -22,6 +23,11 @@ int hth_tok__sym_push(struct hth_tok__run *r, uint32_t start, uint32_t len,
 {
     uint32_t i = (uint32_t)r->sym_count;
 
+    if (i >= HTH_WORD_BYTES_MAX)
+        return hth_fail(r->err, HTH_ELIMIT,
+                        "tokenize: more than %u bytes in one word; put spaces "
+                        "or line ends into the text",
+                        HTH_WORD_BYTES_MAX);
     if (r->sym_count == r->sym_cap) {
         size_t cap = r->sym_cap == 0 ? 64 : r->sym_cap * 2;
         void *p = realloc(r->syms, cap * sizeof *r->syms);

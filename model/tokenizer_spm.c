@@ -81,15 +81,27 @@ static int prepare(struct hth_tok__run *r, const uint8_t *text, size_t n,
     return 0;
 }
 
-int hth_tok__spm_text(struct hth_tok__run *r, const uint8_t *text, size_t n)
+/* Where the word at text[at] ends. If no token has a space behind something
+ * else, nothing can be merged across such a place, so cutting there changes
+ * no id and keeps the merge state as small as a word. */
+static size_t word_end(const struct hth_tok__run *r, size_t at, size_t len)
 {
-    size_t len = 0, at, c;
-    uint32_t i;
-    int rc = prepare(r, text, n, r->t->space_prefix, &len);
+    if (!r->t->vocab.space_breaks)
+        return len;
+    for (at++; at < len; at++)
+        if (r->text[at] == ' ' && r->text[at - 1] != ' ')
+            break;
+    return at;
+}
 
-    r->sym_count = 0;
-    for (at = 0; at < len && rc == 0; at += c) {
-        if (hth_utf8_scan(r->text + at, len - at, &c) != HTH_UTF8_VALID)
+static int encode_word(struct hth_tok__run *r, size_t at, size_t end)
+{
+    size_t c;
+    uint32_t i;
+    int rc = 0;
+
+    for (r->sym_count = 0; at < end && rc == 0; at += c) {
+        if (hth_utf8_scan(r->text + at, end - at, &c) != HTH_UTF8_VALID)
             c = 1;
         rc = hth_tok__sym_push(r, (uint32_t)at, (uint32_t)c,
                                hth_tok__find(&r->t->vocab, r->text + at, c));
@@ -98,5 +110,17 @@ int hth_tok__spm_text(struct hth_tok__run *r, const uint8_t *text, size_t n)
         rc = hth_tok__merge(r, token_of);
     for (i = 0; rc == 0 && i != HTH_TOKEN_NONE; i = r->syms[i].next)
         rc = push_sym(r, &r->syms[i]);
+    return rc;
+}
+
+int hth_tok__spm_text(struct hth_tok__run *r, const uint8_t *text, size_t n)
+{
+    size_t len = 0, at, end;
+    int rc = prepare(r, text, n, r->t->space_prefix, &len);
+
+    for (at = 0; at < len && rc == 0; at = end) {
+        end = word_end(r, at, len);
+        rc = encode_word(r, at, end);
+    }
     return rc;
 }

@@ -97,6 +97,9 @@ static void index_add(struct hth_tok__vocab *v, uint32_t id)
         return; /* of two with one text the first counts */
     if (e->len > v->len_max)
         v->len_max = e->len;
+    for (i = 1; i < e->len; i++)
+        if (text[i] == ' ' && text[i - 1] != ' ')
+            v->space_breaks = false;
     i = hash_of(text, e->len) & v->index_mask;
     while (v->index[i] != HTH_TOKEN_NONE)
         i = (i + 1) & v->index_mask;
@@ -528,6 +531,7 @@ int hth_tok__vocab_load(struct hth_tok__vocab *v, const struct hth_gguf *g,
     if (kv == NULL || (rc = check_tokens(kv, &bytes, err)) < 0)
         return rc;
     v->count = (uint32_t)kv->count;
+    v->space_breaks = true;
     if ((rc = alloc_tables(v, bytes, err)) < 0 ||
         (rc = load_types(v, g, err)) < 0 ||
         (spm && (rc = load_scores(v, g, err)) < 0))

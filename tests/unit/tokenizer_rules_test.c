@@ -220,6 +220,56 @@ Test(rules, spaces_and_bytes_of_sentencepiece)
     hth_tokenizer_close(t);
 }
 
+/* A token may have a space in the middle; then words are no limit. */
+Test(rules, tokens_across_words)
+{
+    struct make m;
+    struct hth_tokenizer *t;
+    uint32_t space, a, a_space, a_space_a;
+
+    make_bytes(&m, "llama");
+    space = make_token(&m, SPACE, 1, -4);
+    a = make_token(&m, "a", 1, -3);
+    a_space = make_token(&m, "a" SPACE, 1, -2);
+    a_space_a = make_token(&m, "a" SPACE "a", 1, -1);
+    m.extra = no_prefix;
+    t = finish(&m);
+    CHECK_IDS(t, "a a", false, a_space_a);
+    CHECK_IDS(t, "a  a", false, a_space, space, a);
+    hth_tokenizer_close(t);
+}
+
+static void expect_too_long(const char *model, const char *unit)
+{
+    size_t n = HTH_WORD_BYTES_MAX + 2u, i;
+    char *text = malloc(n);
+    struct hth_tokens v = {0};
+    struct hth_err err = {0};
+    struct hth_tokenizer *t;
+    struct make m;
+
+    cr_assert(text != NULL);
+    for (i = 0; i < n; i++)
+        text[i] = unit[i % strlen(unit)];
+    make_bytes(&m, model);
+    t = finish(&m);
+    cr_assert_eq(hth_tokenize(t, text, n, false, &v, &err), HTH_ELIMIT);
+    cr_assert(strstr(err.text, "one word") != NULL);
+    cr_assert_eq(v.count, 0);
+    text[n / 2] = ' ';
+    cr_assert_eq(hth_tokenize(t, text, n, false, &v, &err), 0, "%s", err.text);
+    cr_assert_geq(v.count, n);
+    hth_tokens_fini(&v);
+    hth_tokenizer_close(t);
+    free(text);
+}
+
+Test(rules, words_have_a_limit)
+{
+    expect_too_long("gpt2", "a");
+    expect_too_long("llama", "a");
+}
+
 /* Without byte tokens the unknown one stands in. */
 Test(rules, unknown)
 {
