@@ -65,6 +65,12 @@ static uint32_t hash_of(const uint8_t *p, size_t n)
     return (uint32_t)(h >> 32);
 }
 
+static bool is_special(const struct hth_tok__entry *e)
+{
+    return e->type == HTH_TOK_UNKNOWN || e->type == HTH_TOK_CONTROL ||
+           e->type == HTH_TOK_USER;
+}
+
 static bool is_text(const struct hth_tok__vocab *v, uint32_t id,
                     const void *text, size_t n)
 {
@@ -83,10 +89,15 @@ uint32_t hth_tok__find(const struct hth_tok__vocab *v, const void *text,
     i = hash_of(text, n) & v->index_mask;
     for (; v->index[i] != HTH_TOKEN_NONE; i = (i + 1) & v->index_mask)
         if (is_text(v, v->index[i], text, n))
-            return v->index[i];
-    return HTH_TOKEN_NONE;
+            break;
+    if (v->index[i] == HTH_TOKEN_NONE || is_special(&v->entries[v->index[i]]))
+        return HTH_TOKEN_NONE;
+    return v->index[i];
 }
 
+/* Put id where its text is looked for; of two with one text the first
+ * counts. A token that only later turns out to be special (a file without
+ * types) stays in, and hth_tok__find() passes it by. */
 static void index_add(struct hth_tok__vocab *v, uint32_t id)
 {
     const struct hth_tok__entry *e = &v->entries[id];
@@ -94,7 +105,7 @@ static void index_add(struct hth_tok__vocab *v, uint32_t id)
     uint32_t i;
 
     if (e->len == 0 || hth_tok__find(v, text, e->len) != HTH_TOKEN_NONE)
-        return; /* of two with one text the first counts */
+        return;
     if (e->len > v->len_max)
         v->len_max = e->len;
     for (i = 1; i < e->len; i++)
@@ -107,12 +118,6 @@ static void index_add(struct hth_tok__vocab *v, uint32_t id)
 }
 
 /* ---- special tokens ---------------------------------------------------- */
-
-static bool is_special(const struct hth_tok__entry *e)
-{
-    return e->type == HTH_TOK_UNKNOWN || e->type == HTH_TOK_CONTROL ||
-           e->type == HTH_TOK_USER;
-}
 
 static int by_bytes(const void *a, const void *b)
 {

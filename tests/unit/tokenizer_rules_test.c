@@ -333,6 +333,33 @@ Test(rules, merges_never_make_a_control_token)
     hth_tokenizer_close(t);
 }
 
+static void eos_256(struct hth_gguf_writer *w)
+{
+    hth_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", 256);
+}
+
+/* A file without types: what its keys name is a control token, and plain text
+ * still never becomes it. */
+Test(rules, untyped_files)
+{
+    struct make m;
+    struct hth_tokenizer *t;
+
+    make_bytes(&m, "gpt2");
+    make_token(&m, "ab", 1, 0);
+    make_token(&m, "bc", 1, 0);
+    make_merge(&m, "a", "b");
+    make_merge(&m, "b", "c");
+    m.untyped = true;
+    m.extra = eos_256;
+    t = finish(&m);
+    cr_assert(hth_tokenizer_is_special(t, 256));
+    cr_assert(hth_tokenizer_is_end(t, 256));
+    CHECK_IDS(t, "abc", false, 'a', 257);
+    CHECK_IDS(t, "abc", true, 256, 'c');
+    hth_tokenizer_close(t);
+}
+
 Test(rules, phi3_tokens_swallow_white_space)
 {
     struct make m;
