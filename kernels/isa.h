@@ -43,16 +43,15 @@ struct hth_isa {
     void (*gemm_q8)(const struct hth_mat *w, uint32_t first, uint32_t count,
                     const struct hth_q8 *x, float *y, size_t ldy);
     /* The same for w of f32, f16, bf16 with f32 x [n][ldx]. */
-    void (*gemm_float)(const struct hth_mat *w, uint32_t first,
-                       uint32_t count, const float *x, size_t ldx, uint32_t n,
-                       float *y, size_t ldy);
+    void (*gemm_float)(const struct hth_mat *w, uint32_t first, uint32_t count,
+                       const float *x, size_t ldx, uint32_t n, float *y,
+                       size_t ldy);
     /* Rows of x from which OpenBLAS is faster than gemm_float; 0: never. */
     uint32_t blas_rows_min;
     void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t d,
                     float eps);
-    void (*rope)(float *v, uint32_t heads, uint32_t head_dim,
-                 uint32_t rot_dim, const float *cosines, const float *sines,
-                 bool neox);
+    void (*rope)(float *v, uint32_t heads, uint32_t head_dim, uint32_t rot_dim,
+                 const float *cosines, const float *sines, bool neox);
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*axpy)(float *x, float a, const float *y, size_t n);
