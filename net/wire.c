@@ -59,19 +59,23 @@ size_t hth_wire_bytes(enum hth_wire wire, size_t n)
 
 /* ---- q8 ------------------------------------------------------------------ */
 
-/* The largest magnitude; NaN when there is one. */
+/* The largest magnitude. Floats without their sign order like integers, NaN
+ * above infinity above all others, and a maximum of integers vectorises where
+ * one of floats may not. */
 static float magnitude(const float *src)
 {
-    float most = 0.0f;
-    float sum = 0.0f;
+    int32_t most = 0;
+    float out;
 
     for (unsigned i = 0; i < Q8_NUMBERS; i++) {
-        float a = fabsf(src[i]);
+        int32_t bits;
 
-        most = a > most ? a : most;
-        sum += a;
+        memcpy(&bits, src + i, sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
     }
-    return isnan(sum) ? NAN : most;
+    memcpy(&out, &most, sizeof out);
+    return out;
 }
 
 /* Round to nearest even by adding and taking away 1.5 * 2^23: the fraction
@@ -85,32 +89,53 @@ static int32_t nearest(float v)
     return bits - 0x4b400000;
 }
 
-/* q = round(x / d) with d the scale as it will be read back, so that the
- * scale's own rounding is not an error of the numbers. An infinity or NaN in
- * a block makes the whole block NaN: visible, not hidden. */
+/* q = round(x * inverse), kept within int8 after rounding: the scale may have
+ * been rounded down. */
+static void q8_round(const float *src, float inverse, int8_t *q)
+{
+    for (unsigned i = 0; i < Q8_NUMBERS; i++) {
+        int32_t v = nearest(src[i] * inverse);
+
+        v = v > 127 ? 127 : v;
+        v = v < -127 ? -127 : v;
+        q[i] = (int8_t)v;
+    }
+}
+
+/* Blocks whose scale a half cannot hold: everything at its largest. */
+static void q8_huge(const float *src, uint8_t *dst)
+{
+    float cut[Q8_NUMBERS];
+    float limit = F16_LARGEST * 127.0f;
+
+    for (unsigned i = 0; i < Q8_NUMBERS; i++)
+        cut[i] = fmaxf(fminf(src[i], limit), -limit);
+    hth_store_u16(dst, hth_f32_to_f16(F16_LARGEST));
+    q8_round(cut, 1.0f / F16_LARGEST, (int8_t *)(dst + 2));
+}
+
+/* The scale is used as it will be read back, so that its own rounding is not
+ * an error of the numbers. An infinity or NaN in a block makes the whole block
+ * NaN: visible, not hidden. */
 static void q8_block_encode(const float *src, uint8_t *dst)
 {
     float most = magnitude(src);
-    float want = most / 127.0f;
     uint16_t half;
-    float d, inverse;
+    float d;
 
     if (!isfinite(most)) {
         hth_store_u16(dst, F16_NAN);
         memset(dst + 2, 1, Q8_NUMBERS);
         return;
     }
-    half = hth_f32_to_f16(want < F16_LARGEST ? want : F16_LARGEST);
-    d = hth_f16_to_f32(half);
-    inverse = d > 0.0f ? 1.0f / d : 0.0f;
-    hth_store_u16(dst, half);
-    for (unsigned i = 0; i < Q8_NUMBERS; i++) {
-        float v = src[i] * inverse;
-
-        v = v > 127.0f ? 127.0f : v;
-        v = v < -127.0f ? -127.0f : v;
-        dst[2 + i] = (uint8_t)(int8_t)nearest(v);
+    if (most > F16_LARGEST * 127.0f) {
+        q8_huge(src, dst);
+        return;
     }
+    half = hth_f32_to_f16(most / 127.0f);
+    d = hth_f16_to_f32(half);
+    hth_store_u16(dst, half);
+    q8_round(src, d > 0.0f ? 1.0f / d : 0.0f, (int8_t *)(dst + 2));
 }
 
 static void q8_block_decode(const uint8_t *src, float *dst)
