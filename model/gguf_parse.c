@@ -150,14 +150,14 @@ static bool get_string(struct hth_cursor *c, uint64_t max, struct hth_str *out)
     return !c->failed;
 }
 
-/* Names end up in messages and on terminals: no control characters. ASCII
- * only where `ascii` (keys, by the specification). */
-static bool printable(struct hth_str s, bool ascii)
+/* Names end up in messages and on terminals: printable ASCII only, which is
+ * what the specification asks of keys and all tensors' names are. */
+static bool printable(struct hth_str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         unsigned char ch = (unsigned char)s.p[i];
 
-        if (ch < 0x20 || ch == 0x7f || (ascii && ch > 0x7f))
+        if (ch < 0x20 || ch > 0x7e)
             return false;
     }
     return s.n > 0;
@@ -256,7 +256,7 @@ static int parse_key(struct parse *p, size_t i)
                         "or is longer than %u bytes",
                         p->part->label, i + 1, p->part->kv_count,
                         HTH_GGUF_KEY_BYTES_MAX);
-    if (!printable(kv->key, true))
+    if (!printable(kv->key))
         return hth_fail(p->err, HTH_EFORMAT,
                         "%s: the name of key %zu is empty or not printable "
                         "ASCII",
@@ -320,8 +320,6 @@ const struct hth_gguf_kv *hth__gguf_part_find(const struct gguf_part *part,
     const struct hth_gguf_kv *const pointer = &want;
     const struct hth_gguf_kv **hit;
 
-    if (part->kvs_by_key == NULL)
-        return NULL;
     hit = bsearch(&pointer, part->kvs_by_key, part->kv_count, sizeof *hit,
                   compare_key);
     return hit != NULL ? *hit : NULL;
@@ -440,9 +438,10 @@ static int parse_tensor(struct parse *p, size_t i)
                         "end of the file or is longer than %u bytes",
                         p->part->label, i + 1, p->part->tensor_count,
                         HTH_GGUF_NAME_BYTES_MAX);
-    if (!printable(text, false))
+    if (!printable(text))
         return hth_fail(p->err, HTH_EFORMAT,
-                        "%s: the name of tensor %zu is empty or not printable",
+                        "%s: the name of tensor %zu is empty or not printable "
+                        "ASCII",
                         p->part->label, i + 1);
     memcpy(name, text.p, text.n); /* calloc left the NUL */
     t->name = name;
