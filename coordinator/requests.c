@@ -250,6 +250,10 @@ int hth_requests_submit(struct hth_requests *r, const struct hth_msg_submit *m,
     }
     if (r->stopped.status != HTH_OK)
         return hth_fail(err, r->stopped.status, "%s", r->stopped.text);
+    if (r->o.tokenizer == NULL)
+        return hth_fail(err, HTH_EUNSUPPORTED,
+                        "this model file has no tokenizer that hearth can "
+                        "read, so it takes no prompts");
     q = find_free(r);
     if (q == NULL)
         return hth_fail(err, HTH_ELIMIT,

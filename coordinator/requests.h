@@ -25,7 +25,7 @@ struct hth_requests;
 
 struct hth_requests_opts {
     uv_loop_t *loop;                       /* borrowed */
-    const struct hth_tokenizer *tokenizer; /* borrowed */
+    const struct hth_tokenizer *tokenizer; /* borrowed; NULL: no requests */
     struct hth_engine *engine;             /* borrowed */
     uint32_t ctx;                          /* positions per sequence */
     const uint32_t *ranks;   /* of the present session; borrowed; NULL: 1 */
