@@ -67,8 +67,7 @@ static void on_paired(void *ctx, const struct hth_device *device)
 {
     struct note n = {.kind = NOTE_PAIRED};
 
-    hth_log(HTH_LOG_NOTICE, "DEVICE-PAIRED", "device=%s id=%s", device->name,
-            device->id);
+    (void)device;
     (void)hth__cluster_post(ctx, &n);
 }
 

@@ -155,59 +155,14 @@ void hth__request_answer(struct request *q, uint64_t now_ms)
 
 /* ---- text ---------------------------------------------------------------- */
 
-/* The first place where a stop string begins in text[n], or n. */
-static size_t find_stop(const struct request *q, const uint8_t *text, size_t n)
+/* Bytes of one token into what may be shown: whole characters, and nothing
+ * that could still become a stop string. */
+static void show(struct request *q)
 {
-    const struct hth_blob *s;
-    size_t best = n;
-    const uint8_t *at;
-    uint32_t i;
-
-    for (i = 0; i < q->params.stop_count; i++) {
-        s = &q->params.stop[i];
-        at = s->n > 0 ? memmem(text, n, s->p, s->n) : NULL;
-        if (at != NULL && (size_t)(at - text) < best)
-            best = (size_t)(at - text);
-    }
-    return best;
-}
-
-/* How many bytes at the end of text[n] may be the beginning of a stop string
- * and so must not be shown yet. */
-static size_t held_back(const struct request *q, const uint8_t *text, size_t n)
-{
-    const struct hth_blob *s;
-    size_t k, best = 0;
-    uint32_t i;
-
-    for (i = 0; i < q->params.stop_count; i++) {
-        s = &q->params.stop[i];
-        for (k = s->n > 0 ? s->n - 1 : 0; k > best; k--)
-            if (k <= n && memcmp(text + n - k, s->p, k) == 0)
-                best = k;
-    }
-    return best;
-}
-
-/* The text that may be shown now, at the front of q->text; sets stopped when
- * a stop string is complete. */
-static size_t showable(struct request *q)
-{
-    size_t n = q->text.len;
-    size_t stop = find_stop(q, q->text.data, n);
-
-    if (stop < n) {
+    if (q->text.len > 0 && hth_stops_push(&q->stops, q->text.data, q->text.len,
+                                          &q->shown) != HTH_STOPS_NONE)
         q->stopped = true;
-        return stop;
-    }
-    return n - held_back(q, q->text.data, n);
-}
-
-static void drop_text(struct request *q, size_t n)
-{
-    if (n > 0)
-        memmove(q->text.data, q->text.data + n, q->text.len - n);
-    q->text.len -= n;
+    hth_buf_reset(&q->text);
 }
 
 /* ---- the engine's callbacks ---------------------------------------------- */
@@ -230,10 +185,10 @@ bool hth__request_on_token(void *ctx, uint32_t id)
 
     pthread_mutex_lock(&q->lock);
     hth_detok_push(&q->detok, q->owner->tokenizer, id, false, &q->text);
-    e.text.n = q->text.failed ? 0 : showable(q);
-    e.text.p = q->text.data;
+    show(q);
+    e.text = (struct hth_blob){q->shown.data, q->shown.len};
     append(q, &e);
-    drop_text(q, e.text.n);
+    hth_buf_reset(&q->shown);
     go = !q->stopped && !q->overflow;
     pthread_mutex_unlock(&q->lock);
     q->owner->wake(q->owner->arg);
@@ -258,7 +213,9 @@ static void append_done(struct request *q, int status,
 
     if (!q->stopped) {
         hth_detok_finish(&q->detok, &q->text);
-        e.text = (struct hth_blob){q->text.data, q->text.len};
+        show(q);
+        hth_stops_finish(&q->stops, &q->shown);
+        e.text = (struct hth_blob){q->shown.data, q->shown.len};
     }
     e.finish = finish_of(q, status, stats);
     e.stats.prompt_tokens = stats->prompt_tokens;

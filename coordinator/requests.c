@@ -47,6 +47,7 @@ static void release(struct request *q)
     hth_buf_fini(&q->memory);
     hth_buf_fini(&q->events);
     hth_buf_fini(&q->text);
+    hth_buf_fini(&q->shown);
     hth_tokens_fini(&q->tokens);
     q->tokens = (struct hth_tokens){0};
     q->state = REQUEST_FREE;
@@ -146,6 +147,17 @@ static int keep_texts(struct request *q, const struct hth_msg_submit *m,
     return HTH_OK;
 }
 
+static int open_stops(struct request *q, struct hth_err *err)
+{
+    struct hth_str texts[HTH_STOPS_MAX];
+    uint32_t i;
+
+    for (i = 0; i < q->params.stop_count; i++)
+        texts[i] = (struct hth_str){(const char *)q->params.stop[i].p,
+                                    q->params.stop[i].n};
+    return hth_stops_init(&q->stops, texts, q->params.stop_count, err);
+}
+
 static int push(struct hth_tokens *v, uint32_t id, struct hth_err *err)
 {
     if (hth_tokens_push(v, id) != HTH_OK)
@@ -221,10 +233,12 @@ static int begin(struct hth_requests *r, struct request *q,
     int status;
 
     if ((status = read_sampling(m, vocab, &q->sampling, err)) != HTH_OK ||
-        (status = keep_texts(q, m, err)) != HTH_OK)
+        (status = keep_texts(q, m, err)) != HTH_OK ||
+        (status = open_stops(q, err)) != HTH_OK)
         return status;
     hth_buf_init(&q->events, HTH_REQUEST_EVENTS_BYTES_MAX);
     hth_buf_init(&q->text, HTH_EVENT_TEXT_MAX);
+    hth_buf_init(&q->shown, HTH_EVENT_TEXT_MAX);
     hth_detok_init(&q->detok, false);
     q->first = 0;
     q->count = 0;

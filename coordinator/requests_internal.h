@@ -8,6 +8,7 @@
 
 #include "base/cursor.h"
 #include "coordinator/requests.h"
+#include "model/stops.h"
 
 enum request_state {
     REQUEST_FREE,
@@ -53,10 +54,10 @@ struct request {
     bool ended; /* the last event is in the list */
     bool overflow;
     struct hth_detok detok;
-    struct hth_buf text; /* complete characters not sent yet: may begin a
-                            stop string */
-    bool stopped;        /* by a stop string */
-    bool over;           /* the engine is done with it */
+    struct hth_stops stops;
+    struct hth_buf text, shown; /* scratch of one token */
+    bool stopped;               /* by a stop string */
+    bool over;                  /* the engine is done with it */
     uint32_t ranks;
     double wait_s;
 };
