@@ -23,8 +23,10 @@ void hth_signals_start(void)
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct sigaction old;
 
-        /* nohup's wish stays respected. */
-        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+        /* nohup ignores SIGHUP, and that is respected. Not so SIGINT, which
+         * every shell script ignores for what it puts in the background. */
+        if (numbers[i] == SIGHUP && sigaction(SIGHUP, NULL, &old) == 0 &&
+            old.sa_handler == SIG_IGN)
             continue;
         sigaction(numbers[i], &action, NULL);
     }

@@ -6,7 +6,9 @@ bad=0
 model=$HEARTH_ROOT/models/tale-q8_0.gguf
 
 fail() {
-    printf 'FAIL %s:%s: %s\n' "${0##*/}" "${BASH_LINENO[1]}" "$*"
+    # The line of the test itself, however deep the helper that found it.
+    printf 'FAIL %s:%s: %s\n' "${0##*/}" \
+        "${BASH_LINENO[${#BASH_LINENO[@]} - 2]}" "$*"
     bad=1
 }
 

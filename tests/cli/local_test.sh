@@ -67,6 +67,7 @@ err_has 'No space left'
 # Ctrl-C: what came is printed, 130, nothing stays. Then kill -9.
 long="run -m $model --shares 1,1,1 --threads 1 -n 1900 --ignore-end"
 for signal in INT KILL; do
+    rm -f out
     "$HEARTH" $long "$prompt" >out 2>err &
     pid=$!
     tries=300
@@ -74,7 +75,7 @@ for signal in INT KILL; do
     [ -s out ] || fail "no answer: $(cat err)"
     workers=$(grep -ls "PPid:[[:space:]]$pid\$" /proc/[0-9]*/status | tr -dc '0-9\n')
     kill -$signal $pid
-    wait $pid
+    { wait $pid; } 2>/dev/null
     rc=$?
     [ $signal = KILL ] || [ $rc -eq 130 ] || fail "SIG$signal: exit code $rc"
     [ "$(echo "$workers" | wc -l)" -ge 2 ] || fail 'no workers were seen'
