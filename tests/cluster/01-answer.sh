@@ -22,7 +22,7 @@ sent=$(hearth_co nodes --json | grep -o '"sent_bytes": *[0-9]*' | tr -dc '0-9\n'
     fail "no weights counted: $sent"
 kill -TERM "$W"
 wait "$W" 2>/dev/null
-until_true 10 "the loss to be noticed" sh -c "! $(declare -f hearth_co on ready); NET=$NET HEARTH=$HEARTH TMP=$TMP; ready"
+until_true 10 "the loss to be noticed" lost
 worker 2
 wait_ready
 [ "$(answer 2>/dev/null)" = "$first" ] || fail "after a restart"

@@ -26,7 +26,8 @@ else
     say "SKIPPED the capture: no tcpdump"
 fi
 code=$(new_code)
-on w1 "$HEARTH" worker --join "10.77.1.1:$PORT" --code "$code" --name box1 \
+ip netns exec "$NET-w1" "$HEARTH" worker --join "10.77.1.1:$PORT" \
+    --code "$code" --name box1 \
     --threads 1 --state-dir "$TMP/w1" --store "$TMP/store1" \
     >"$TMP/w1.out" 2>>"$TMP/w1.log" &
 PIDS+=("$!")
@@ -53,7 +54,7 @@ join 2 "$code" "$TMP/x2"
 
 say "a certificate of another cluster"
 on w2 ip addr add 10.78.0.1/24 dev lo
-on w2 "$HEARTH" serve -m "$MODEL" --port 40000 --bind 127.0.0.1 \
+ip netns exec "$NET-w2" "$HEARTH" serve -m "$MODEL" --port 40000 --bind 127.0.0.1 \
     --state-dir "$TMP/other" --shares 1,1 >"$TMP/other.out" 2>"$TMP/other.log" &
 PIDS+=("$!")
 until_true 10 "the other coordinator" \

@@ -55,7 +55,9 @@ trap cleanup EXIT INT TERM
 command -v ip >/dev/null || skip "no ip command (package iproute2)"
 ip netns add "$NET-co" 2>/dev/null || skip "this system gives no namespaces"
 
-# on NAME COMMAND...: run inside a box.
+# on NAME COMMAND...: run inside a box. A function in the background is a
+# subshell whose pid is not the program's: background work writes out the
+# command, which execs.
 on() {
     local box=$1
     shift
@@ -92,7 +94,7 @@ until_true() {
 
 # coordinator ARGS...: start `hearth serve`; its pid in $CO.
 coordinator() {
-    on co "$HEARTH" serve -m "$MODEL" --port $PORT --state-dir "$TMP/co" \
+    ip netns exec "$NET-co" "$HEARTH" serve -m "$MODEL" --port $PORT --state-dir "$TMP/co" \
         --log-level info "$@" >"$TMP/serve.out" 2>>"$TMP/serve.log" &
     CO=$!
     PIDS+=("$CO")
@@ -116,7 +118,7 @@ worker() {
     local n=$1 code=()
     shift
     [ -d "$TMP/w$n" ] || code=(--code "$(new_code)")
-    on "w$n" "$HEARTH" worker --join "10.77.$n.1:$PORT" "${code[@]}" \
+    ip netns exec "$NET-w$n" "$HEARTH" worker --join "10.77.$n.1:$PORT" "${code[@]}" \
         --name "box$n" --threads 1 --state-dir "$TMP/w$n" \
         --store "$TMP/store$n" --log-level info "$@" \
         >"$TMP/w$n.out" 2>>"$TMP/w$n.log" &
@@ -124,7 +126,7 @@ worker() {
     PIDS+=("$W")
 }
 
-# The pid of the program itself: `ip netns exec` execs it, so it is $W.
+lost() { ! ready; }
 ready() { hearth_co nodes --json | grep -q '"ready": *true'; }
 wait_ready() { until_true "${1:-30}" "the cluster to be ready" ready; }
 
