@@ -91,8 +91,9 @@ static int read_tokens(struct score *s, const struct hth_args *args,
             rc = hth_tokens_push(&s->tokens, s->bos);
     }
     if (rc == HTH_OK)
-        rc = hth_tokenize(t, (const char *)text.data, text.len, false,
-                          &s->tokens, err);
+        rc =
+            hth_tokenize(t, (struct hth_str){(const char *)text.data, text.len},
+                         false, &s->tokens, err);
     hth_tokenizer_close(t);
     hth_gguf_close(gguf);
     hth_buf_fini(&text);

@@ -52,7 +52,8 @@ static int tokenize(const struct hth_args *args, const struct hth_tokenizer *t,
         hth_tokenizer_bos(t) != HTH_TOKEN_NONE)
         rc = hth_tokens_push(&ids, hth_tokenizer_bos(t));
     if (rc == HTH_OK)
-        rc = hth_tokenize(t, (const char *)text->data, text->len,
+        rc = hth_tokenize(t,
+                          (struct hth_str){(const char *)text->data, text->len},
                           hth_args_flag(args, "special"), &ids, err);
     if (rc == HTH_OK)
         rc = print_ids(&ids, hth_args_flag(args, "json"), err);

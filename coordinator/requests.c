@@ -192,9 +192,10 @@ static int tokenize(struct request *q, struct hth_err *err)
     if (hth_tokenizer_adds_bos(t) && hth_tokenizer_bos(t) != HTH_TOKEN_NONE)
         status = push(&q->tokens, hth_tokenizer_bos(t), err);
     if (status == HTH_OK)
-        status =
-            hth_tokenize(t, (const char *)q->params.text.p, q->params.text.n,
-                         q->params.special, &q->tokens, err);
+        status = hth_tokenize(
+            t,
+            (struct hth_str){(const char *)q->params.text.p, q->params.text.n},
+            q->params.special, &q->tokens, err);
     if (status == HTH_OK && q->tokens.count == 0)
         status = hth_fail(err, HTH_EINVAL, "the prompt is empty");
     return status;

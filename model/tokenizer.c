@@ -228,23 +228,23 @@ static int encode(struct hth_tok__run *r, const uint8_t *text, size_t n,
     return plain(r, text + from, n - from);
 }
 
-int hth_tokenize(const struct hth_tokenizer *t, const char *text, size_t n,
+int hth_tokenize(const struct hth_tokenizer *t, struct hth_str text,
                  bool special, struct hth_tokens *out, struct hth_err *err)
 {
     struct hth_tok__run r = {.t = t, .out = out, .err = err};
     size_t count = out->count;
     int rc;
 
-    if (n > HTH_TEXT_BYTES_MAX)
+    if (text.n > HTH_TEXT_BYTES_MAX)
         return hth_fail(err, HTH_ELIMIT,
-                        "tokenize: a text of %zu bytes, at most %u", n,
+                        "tokenize: a text of %zu bytes, at most %u", text.n,
                         HTH_TEXT_BYTES_MAX);
     if (!t->spm) {
         r.match = pcre2_match_data_create(1, NULL);
         if (r.match == NULL)
             return hth_fail(err, HTH_ENOMEM, "tokenize: no memory");
     }
-    rc = encode(&r, (const uint8_t *)text, n, special);
+    rc = encode(&r, (const uint8_t *)text.p, text.n, special);
     if (rc < 0)
         out->count = count;
     pcre2_match_data_free(r.match);

@@ -48,10 +48,11 @@ HTH_MUST_CHECK int hth_tokens_push(struct hth_tokens *v, uint32_t id);
 /* Append the ids of text. special: parse the texts of control tokens ("<s>",
  * "<|eot_id|>") as those tokens; otherwise they are plain text. BOS is never
  * added here: callers push it. Worst case O(n log n) in the text's length.
- * Errors: HTH_ELIMIT (HTH_TEXT_BYTES_MAX), HTH_ENOMEM. */
-HTH_MUST_CHECK int hth_tokenize(const struct hth_tokenizer *t, const char *text,
-                                size_t n, bool special, struct hth_tokens *out,
-                                struct hth_err *err);
+ * Errors: HTH_ELIMIT (HTH_TEXT_BYTES_MAX, HTH_WORD_BYTES_MAX), HTH_ENOMEM;
+ * then *out is as it was. */
+HTH_MUST_CHECK int hth_tokenize(const struct hth_tokenizer *t,
+                                struct hth_str text, bool special,
+                                struct hth_tokens *out, struct hth_err *err);
 
 /* Raw bytes of one token as it appears inside a text: may be part of a
  * character. Control tokens give their text if special, else nothing. Returns

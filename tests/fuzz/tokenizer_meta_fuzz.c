@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (hth_tokenizer_open(&t, g, &err) == 0) {
         hth_buf_init(&out, 1 << 20);
         hth_detok_init(&d, true);
-        if (hth_tokenize(t, text, strlen(text), size & 1, &v, &err) == 0)
+        if (hth_tokenize(t, (struct hth_str){text, strlen(text)}, size & 1, &v,
+                         &err) == 0)
             for (i = 0; i < v.count; i++)
                 hth_detok_push(&d, t, v.ids[i], true, &out);
         hth_detok_finish(&d, &out);

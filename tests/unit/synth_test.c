@@ -366,7 +366,9 @@ static void check_tokens(const struct hth_tokenizer *t, uint32_t vocab,
     char back[64];
     size_t n = 0;
 
-    cr_assert_eq(hth_tokenize(t, text, sizeof text - 1, false, &ids, NULL), 0);
+    cr_assert_eq(hth_tokenize(t, (struct hth_str){text, sizeof text - 1}, false,
+                              &ids, NULL),
+                 0);
     cr_expect(ids.count <= most, "%zu tokens", ids.count);
     for (size_t i = 0; i < ids.count; i++)
         n += hth_token_bytes(t, ids.ids[i], false, back + n, sizeof back - n);
@@ -375,7 +377,9 @@ static void check_tokens(const struct hth_tokenizer *t, uint32_t vocab,
     cr_expect_eq(hth_tokenizer_bos(t), vocab - 3);
     cr_expect(hth_tokenizer_is_end(t, vocab - 1));
     cr_expect(hth_tokenizer_adds_bos(t));
-    cr_assert_eq(hth_tokenize(t, "<|im_start|>", 12, true, &ids, NULL), 0);
+    cr_assert_eq(
+        hth_tokenize(t, (struct hth_str){"<|im_start|>", 12}, true, &ids, NULL),
+        0);
     cr_expect(ids.count == 1 && ids.ids[0] == vocab - 2);
     hth_tokens_fini(&ids);
 }

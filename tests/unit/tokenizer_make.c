@@ -25,7 +25,7 @@ static struct hth_gguf_writer *create(char path[32])
     struct hth_err err = {0};
     int fd;
 
-    strcpy(path, "/tmp/hth-tok-XXXXXX");
+    snprintf(path, 32, "/tmp/hth-tok-XXXXXX");
     fd = mkstemp(path);
     cr_assert_geq(fd, 0);
     close(fd);
@@ -174,8 +174,8 @@ struct hth_tokens make_encode(const struct hth_tokenizer *t, const char *text,
     struct hth_tokens v = {0};
     struct hth_err err = {0};
 
-    cr_assert_eq(hth_tokenize(t, text, n, special, &v, &err), 0, "%s",
-                 err.text);
+    cr_assert_eq(hth_tokenize(t, (struct hth_str){text, n}, special, &v, &err),
+                 0, "%s", err.text);
     return v;
 }
 
@@ -229,11 +229,14 @@ size_t make_text(struct hth_rng *r, char *dst, size_t max)
 
     while (n + 16 < max && hth_rng_u64(r) % 64 != 0) {
         const char *p = parts[hth_rng_u64(r) % (sizeof parts / sizeof *parts)];
+        size_t len = strlen(p);
 
-        if (hth_rng_u64(r) % 4 == 0)
+        if (hth_rng_u64(r) % 4 == 0) {
             dst[n++] = (char)hth_rng_u64(r);
-        else
-            n = (size_t)(stpcpy(dst + n, p) - dst);
+        } else {
+            memcpy(dst + n, p, len);
+            n += len;
+        }
     }
     return n;
 }

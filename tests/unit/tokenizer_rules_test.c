@@ -71,7 +71,7 @@ static void random_pieces(struct pieces *p, struct hth_rng *rng)
         for (i = 0; i < p->count && strcmp(text, p->text[i]) != 0; i++)
             ;
         if (i == p->count && strlen(text) < 12)
-            strcpy(p->text[p->count++], text);
+            memcpy(p->text[p->count++], text, strlen(text) + 1);
     }
 }
 
@@ -253,11 +253,13 @@ static void expect_too_long(const char *model, const char *unit)
         text[i] = unit[i % strlen(unit)];
     make_bytes(&m, model);
     t = finish(&m);
-    cr_assert_eq(hth_tokenize(t, text, n, false, &v, &err), HTH_ELIMIT);
+    cr_assert_eq(hth_tokenize(t, (struct hth_str){text, n}, false, &v, &err),
+                 HTH_ELIMIT);
     cr_assert(strstr(err.text, "one word") != NULL);
     cr_assert_eq(v.count, 0);
     text[n / 2] = ' ';
-    cr_assert_eq(hth_tokenize(t, text, n, false, &v, &err), 0, "%s", err.text);
+    cr_assert_eq(hth_tokenize(t, (struct hth_str){text, n}, false, &v, &err), 0,
+                 "%s", err.text);
     cr_assert_geq(v.count, n);
     hth_tokens_fini(&v);
     hth_tokenizer_close(t);
@@ -486,16 +488,17 @@ Test(rules, appends_and_restores)
     struct hth_tokenizer *t;
     struct hth_tokens v = {0};
     struct hth_err err = {0};
+    struct hth_str a = {"a", 1};
 
     make_bytes(&m, "gpt2");
     t = finish(&m);
     cr_assert_eq(hth_tokens_push(&v, 7), 0);
-    cr_assert_eq(hth_tokenize(t, "a", 1, false, &v, &err), 0);
+    cr_assert_eq(hth_tokenize(t, a, false, &v, &err), 0);
     cr_assert_eq(v.count, 2);
     cr_assert_eq(v.ids[0], 7);
     cr_assert_eq(v.ids[1], 'a');
-    cr_assert_eq(hth_tokenize(t, "a", HTH_TEXT_BYTES_MAX + 1u, false, &v, &err),
-                 HTH_ELIMIT);
+    a.n = HTH_TEXT_BYTES_MAX + 1u;
+    cr_assert_eq(hth_tokenize(t, a, false, &v, &err), HTH_ELIMIT);
     cr_assert_eq(v.count, 2);
     hth_tokens_fini(&v);
     hth_tokenizer_close(t);
