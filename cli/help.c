@@ -22,16 +22,17 @@ const struct hth_help_fact hth_help_exits[] = {
 };
 
 const struct hth_help_fact hth_help_environment[] = {
-    {"HEARTH_NAME",
-     "Default for the option --name of any verb that has it, dashes written "
-     "as underscores: HEARTH_LOG_LEVEL=info. Options of a single answer (the "
-     "model of run, --shares of run) are taken from the command line only."},
+    {"HEARTH_OPTION",
+     "Default for the option of that name, dashes written as underscores: "
+     "HEARTH_LOG_LEVEL=info is --log-level info. Options of a single answer "
+     "(the model of run, --shares of run) are taken from the command line "
+     "only."},
     {"HEARTH_CONFIG",
      "Configuration file to use instead of $XDG_CONFIG_HOME/hearth/config.ini; "
      "/dev/null for none."},
-    {"HEARTH_ISA",
-     "Instruction set to compute with (ref, avx2, avx512, neon) instead of "
-     "the best this CPU has."},
+    {"HEARTH_ISA", "Instruction set to compute with (scalar, avx2, avx512, "
+                   "asimd, neon) instead of "
+                   "the best this CPU has."},
     {"XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME",
      "Where configuration, keys and stored weights live. Defaults: ~/.config, "
      "~/.local/state and ~/.cache."},
