@@ -5,14 +5,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/engine_internal.h"
 
-/* ---- requests
- * ----------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------ */
 
 static void free_task(struct hth_task *t)
 {
@@ -199,8 +199,7 @@ void hth_engine_cancel(struct hth_engine *e, uint64_t id)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* ---- detaching
- * ------------------------------------------------------------------ */
+/* ---- detaching ----------------------------------------------------------- */
 
 /* A polite goodbye where the links still work; a worker then waits for the
  * next session without complaint. */
@@ -261,28 +260,34 @@ static void group_failed(struct hth_engine *e, const struct hth_err *cause)
 {
     uint32_t rank = failed_rank(e);
     struct hth_err err = *cause;
-    bool ours;
+    bool ours, busy;
 
     pthread_mutex_lock(&e->lock);
+    busy = e->tasks != NULL;
     ours = e->detaching;
     if (ours)
         err = e->why;
     pthread_mutex_unlock(&e->lock);
     if (!ours && rank > 0)
         hth_fail(&err, cause->status,
-                 "device %s (rank %u) was lost while computing an answer "
-                 "(%.200s); start it again: the next request is served once "
+                 "device %s (rank %u) was lost %s (%.200s); start it again: "
+                 "the next request is served once "
                  "it is back",
-                 hth_link_peer(e->link[rank - 1])->name, rank, cause->text);
+                 hth_link_peer(e->link[rank - 1])->name, rank,
+                 busy ? "while computing an answer" : "while idle",
+                 cause->text);
     become_idle(e, err.status, &err, false);
     if (!ours && e->o.lost != NULL)
         e->o.lost(e->o.ctx, rank, &err);
 }
 
-/* ---- the thread
- * ------------------------------------------------------------------- */
+/* ---- the thread ---------------------------------------------------------- */
 
-enum duty { DUTY_STOP, DUTY_DETACH, DUTY_STEP };
+enum duty { DUTY_STOP, DUTY_DETACH, DUTY_STEP, DUTY_LOOK };
+
+/* How often an idle engine looks whether its links still stand: a device that
+ * died while nobody asked anything is known before the next request. */
+#define LOOK_MS 200u
 
 static bool has_work(const struct hth_engine *e)
 {
@@ -291,14 +296,39 @@ static bool has_work(const struct hth_engine *e)
 
 static enum duty wait_for_duty(struct hth_engine *e)
 {
-    enum duty d;
+    enum duty d = DUTY_STEP;
+    struct timespec until;
+    int timed_out = 0;
 
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LOOK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&e->lock);
-    while (!e->stop && !e->detaching && !has_work(e))
-        pthread_cond_wait(&e->wake, &e->lock);
-    d = e->detaching ? DUTY_DETACH : (e->stop ? DUTY_STOP : DUTY_STEP);
+    while (!e->stop && !e->detaching && !has_work(e) && timed_out == 0)
+        timed_out = pthread_cond_timedwait(&e->wake, &e->lock, &until);
+    if (e->detaching)
+        d = DUTY_DETACH;
+    else if (e->stop)
+        d = DUTY_STOP;
+    else if (!has_work(e))
+        d = DUTY_LOOK;
     pthread_mutex_unlock(&e->lock);
     return d;
+}
+
+/* Between steps no peer has anything to say: what can be found out is that it
+ * is gone. */
+static int look_at_links(struct hth_engine *e, struct hth_err *err)
+{
+    uint32_t links = hth_engine_attached(e) ? e->ranks - 1 : 0;
+
+    for (uint32_t i = 0; i < links; i++)
+        if (hth_link_progress(e->link[i]) < 0) {
+            *err = *hth_link_error(e->link[i]);
+            return err->status;
+        }
+    return HTH_OK;
 }
 
 static void *engine_main(void *arg)
@@ -316,7 +346,8 @@ static void *engine_main(void *arg)
             become_idle(e, e->why.status, &e->why, true);
             continue;
         }
-        rc = hth_engine__step(e, &err);
+        rc =
+            d == DUTY_LOOK ? look_at_links(e, &err) : hth_engine__step(e, &err);
         if (rc != HTH_OK)
             group_failed(e, &err);
     }
@@ -326,12 +357,16 @@ int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
                     struct hth_err *err)
 {
     struct hth_engine *e = calloc(1, sizeof *e);
+    pthread_condattr_t monotonic;
 
     if (e == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for the engine");
     e->o = *o;
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->wake, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (pthread_create(&e->thread, NULL, engine_main, e) != 0) {
         pthread_cond_destroy(&e->wake);
         pthread_mutex_destroy(&e->lock);
@@ -363,8 +398,7 @@ void hth_engine_close(struct hth_engine *e)
     free(e);
 }
 
-/* ---- loading and attaching
- * ---------------------------------------------------------- */
+/* ---- loading and attaching ----------------------------------------------- */
 
 static int gguf_source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
                        struct hth_err *err)

@@ -20,8 +20,7 @@ static struct hth_slice slice_of(const struct hth_engine *e, uint32_t rank)
     return (struct hth_slice){s->vocab_first, s->vocab};
 }
 
-/* ---- memory
- * -------------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------- */
 
 int hth_engine__alloc_step(struct hth_engine *e, struct hth_err *err)
 {
@@ -79,8 +78,7 @@ void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
     }
 }
 
-/* ---- admission
- * ------------------------------------------------------------------ */
+/* ---- admission ----------------------------------------------------------- */
 
 static struct hth_task *head(struct hth_engine *e)
 {
@@ -146,8 +144,7 @@ static void admit(struct hth_engine *e)
     }
 }
 
-/* ---- batch
- * ---------------------------------------------------------------------- */
+/* ---- batch --------------------------------------------------------------- */
 
 static bool in_prompt(const struct hth_task *t)
 {
@@ -273,8 +270,7 @@ static void build(struct hth_engine *e)
     e->frees = 0;
 }
 
-/* ---- running
- * ---------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------- */
 
 static int link_failed(const struct hth_link *l, struct hth_err *err)
 {
@@ -338,8 +334,7 @@ static int run(struct hth_engine *e, struct hth_err *err)
     return receive_results(e, err);
 }
 
-/* ---- delivering
- * --------------------------------------------------------------------- */
+/* ---- delivering ---------------------------------------------------------- */
 
 /* Rank 0's own slice as candidates: all of it, or its best. */
 static uint32_t own_candidates(struct hth_engine *e, uint32_t w,

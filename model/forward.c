@@ -596,8 +596,7 @@ static void feed_forward(struct hth_forward *f, const struct hth_batch *b,
         ffn(f, m, f->h, f->part, b->rows);
 }
 
-/* ---- the step
- * ---------------------------------------------------------------- */
+/* ---- the step ------------------------------------------------------------ */
 
 static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
                        struct hth_err *err)

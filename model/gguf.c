@@ -29,7 +29,7 @@ struct hth_gguf {
     size_t tensor_count;
 };
 
-/* ---- one part ---------------------------------------------------------- */
+/* ---- one part ------------------------------------------------------------ */
 
 /* Error texts are bounded, and the end of a path says more than its start. */
 static void set_label(struct gguf_part *part, const char *path)
@@ -103,7 +103,7 @@ static int part_map(struct gguf_part *part, const char *path,
     return 0;
 }
 
-/* ---- splits ------------------------------------------------------------ */
+/* ---- splits -------------------------------------------------------------- */
 
 /* An optional integer key of one part; `missing` where it is absent. */
 static int optional_uint(const struct gguf_part *part, const char *key,
@@ -246,7 +246,7 @@ static int open_splits(struct hth_gguf *g, struct hth_err *err)
     return rc;
 }
 
-/* ---- the directory ----------------------------------------------------- */
+/* ---- the directory ------------------------------------------------------- */
 
 static int compare_name(const void *a, const void *b)
 {
@@ -329,7 +329,7 @@ static int list_tensors(struct hth_gguf *g, struct hth_err *err)
     return rc != 0 ? rc : check_total(g, err);
 }
 
-/* ---- open, close ------------------------------------------------------- */
+/* ---- open, close --------------------------------------------------------- */
 
 static struct hth_gguf *alloc_gguf(void)
 {
@@ -420,7 +420,7 @@ void hth_gguf_close(struct hth_gguf *g)
     free(g);
 }
 
-/* ---- access ------------------------------------------------------------ */
+/* ---- access -------------------------------------------------------------- */
 
 const struct gguf_part *hth__gguf_first(const struct hth_gguf *g)
 {

@@ -62,7 +62,7 @@ static int fail_memory(struct parse *p)
                     p->part->label);
 }
 
-/* ---- header ------------------------------------------------------------ */
+/* ---- header -------------------------------------------------------------- */
 
 static int fail_magic(struct parse *p, const uint8_t *magic)
 {
@@ -135,7 +135,7 @@ static int parse_header(struct parse *p)
     return 0;
 }
 
-/* ---- keys -------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------- */
 
 /* A string: a u64 length and as many bytes, borrowed. False (and the cursor
  * failed) where the length exceeds max or the file. */
@@ -325,7 +325,7 @@ const struct hth_gguf_kv *hth__gguf_part_find(const struct gguf_part *part,
     return hit != NULL ? *hit : NULL;
 }
 
-/* ---- tensors ----------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------- */
 
 static int parse_alignment(struct parse *p)
 {

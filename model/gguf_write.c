@@ -50,7 +50,7 @@ static uint64_t padded(uint64_t n)
            GGUF_ALIGN_DEFAULT;
 }
 
-/* ---- life -------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------- */
 
 static void writer_free(struct hth_gguf_writer *w)
 {
@@ -114,7 +114,7 @@ void hth_gguf_abandon(struct hth_gguf_writer *w)
     writer_free(w);
 }
 
-/* ---- keys -------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------- */
 
 /* Add name to a list, false if it is there already. A linear search: files
  * have tens of keys and hundreds of tensors. */
@@ -253,7 +253,7 @@ void hth_gguf_put_copy(struct hth_gguf_writer *w, const struct hth_gguf_kv *kv)
     hth_put_bytes(&w->kvs, kv->data, kv->bytes);
 }
 
-/* ---- tensors ----------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------- */
 
 /* Bytes of a tensor; 0 when the type is unsupported, rows are not whole
  * blocks, or the product does not fit. */
@@ -313,7 +313,7 @@ void hth_gguf_put_tensor(struct hth_gguf_writer *w, const char *name,
     w->data_bytes += padded(bytes);
 }
 
-/* ---- data -------------------------------------------------------------- */
+/* ---- data ---------------------------------------------------------------- */
 
 static int fail_write(struct hth_gguf_writer *w)
 {

@@ -10,7 +10,7 @@
 #include "kernels/type.h"
 #include "model/utf8.h"
 
-/* ---- what both need ---------------------------------------------------- */
+/* ---- what both need ------------------------------------------------------ */
 
 static uint64_t weights_of(const struct hth_tensor *t)
 {
@@ -205,7 +205,7 @@ static void put_elements(const struct hth_gguf_kv *kv,
     }
 }
 
-/* ---- text -------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------- */
 
 static void text_key(const struct hth_gguf_kv *kv, struct hth_buf *out)
 {
@@ -299,7 +299,7 @@ void hth_inspect_text(const struct hth_gguf *g, struct hth_buf *out)
     text_total("all", &sums.all, out);
 }
 
-/* ---- JSON -------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------- */
 
 /* "name": "text"; both are C strings. */
 static void json_text(const char *name, const char *text, struct hth_buf *out)

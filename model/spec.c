@@ -114,7 +114,7 @@ void hth_role_tensor_name(enum hth_role role, uint32_t layer, char *dst,
     snprintf(dst, size, "blk.%u.%s", layer, hth_roles[role].suffix);
 }
 
-/* ---- checks shared by files and peers ----------------------------------- */
+/* ---- checks shared by files and peers ------------------------------------ */
 
 struct bound {
     const char *what;

@@ -36,7 +36,7 @@
 #define BIAS_DEVIATION 0.1
 #define NAME_SIZE (HTH_GGUF_NAME_BYTES_MAX + 1)
 
-/* ---- types ------------------------------------------------------------- */
+/* ---- types --------------------------------------------------------------- */
 
 /* A type for all matrices, or a mix: llama.cpp's recipe gives the output, and
  * half of attn_v and ffn_down, the better type. */
@@ -80,7 +80,7 @@ static bool better_layer(uint32_t layer, uint32_t layers)
            (layer - eighth) % 3 == 2;
 }
 
-/* ---- state ------------------------------------------------------------- */
+/* ---- state --------------------------------------------------------------- */
 
 struct stock {
     uint32_t type;
@@ -121,7 +121,7 @@ static size_t unit_bytes(uint32_t type)
     return hth_row_bytes(type, UNIT);
 }
 
-/* ---- numbers ----------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------- */
 
 /* A sum of four uniform 16-bit integers: bell-shaped (within 3.5 deviations),
  * one draw, and the same on every machine, which log() and cos() are not. */
@@ -244,7 +244,7 @@ static int put_in_full(struct synth *s, const struct plan *t,
     return rc;
 }
 
-/* ---- tensors ----------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------- */
 
 typedef int (*plan_fn)(struct synth *s, const struct plan *t);
 
@@ -383,7 +383,7 @@ static int visit_tensors(struct synth *s, plan_fn fn)
     return rc;
 }
 
-/* ---- keys -------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------- */
 
 static void put_arch_u32(struct synth *s, const char *suffix, uint32_t v)
 {
@@ -438,7 +438,7 @@ static void put_keys(struct synth *s)
         put_arch_u32(s, "feed_forward_length", m->ff);
 }
 
-/* ---- all of it --------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------- */
 
 static void set_sizes(struct synth *s)
 {

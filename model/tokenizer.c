@@ -125,7 +125,7 @@ void hth_tokenizer_close(struct hth_tokenizer *t)
     free(t);
 }
 
-/* ---- questions --------------------------------------------------------- */
+/* ---- questions ----------------------------------------------------------- */
 
 uint32_t hth_tokenizer_vocab(const struct hth_tokenizer *t)
 {
@@ -159,7 +159,7 @@ bool hth_tokenizer_adds_bos(const struct hth_tokenizer *t)
     return t->adds_bos;
 }
 
-/* ---- ids --------------------------------------------------------------- */
+/* ---- ids ----------------------------------------------------------------- */
 
 void hth_tokens_fini(struct hth_tokens *v)
 {
@@ -182,7 +182,7 @@ int hth_tokens_push(struct hth_tokens *v, uint32_t id)
     return 0;
 }
 
-/* ---- encoding ---------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------ */
 
 int hth_tok__push(struct hth_tok__run *r, uint32_t id)
 {

@@ -128,7 +128,7 @@ void hth_tok__bpe_close(struct hth_tok__bpe *b)
     memset(b, 0, sizeof *b);
 }
 
-/* ---- encoding ---------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------ */
 
 static int push_byte(struct hth_tok__run *r, uint8_t byte)
 {

@@ -261,7 +261,7 @@ void hth_tok__pre_close(struct hth_tok__pre *p)
     memset(p, 0, sizeof *p);
 }
 
-/* ---- splitting --------------------------------------------------------- */
+/* ---- splitting ----------------------------------------------------------- */
 
 struct splitter {
     struct hth_tok__run *r;

@@ -15,7 +15,7 @@
 
 #define KEY "tokenizer.ggml."
 
-/* ---- the GPT-2 alphabet ------------------------------------------------ */
+/* ---- the GPT-2 alphabet -------------------------------------------------- */
 
 /* Byte-level vocabularies write each byte as one printable character: bytes
  * that print in Latin-1 as themselves, the others in order from U+0100 (Radford
@@ -51,7 +51,7 @@ size_t hth_tok__unmap(const char *text, size_t n, uint8_t *dst)
     return count;
 }
 
-/* ---- the index by text ------------------------------------------------- */
+/* ---- the index by text --------------------------------------------------- */
 
 static uint32_t hash_of(const uint8_t *p, size_t n)
 {
@@ -117,7 +117,7 @@ static void index_add(struct hth_tok__vocab *v, uint32_t id)
     v->index[i] = id;
 }
 
-/* ---- special tokens ---------------------------------------------------- */
+/* ---- special tokens ------------------------------------------------------ */
 
 static int by_bytes(const void *a, const void *b)
 {
@@ -199,7 +199,7 @@ uint32_t hth_tok__special_at(const struct hth_tok__vocab *v,
     return best;
 }
 
-/* ---- loading ----------------------------------------------------------- */
+/* ---- loading ------------------------------------------------------------- */
 
 const struct hth_gguf_kv *hth_tok__strings(const struct hth_gguf *g,
                                            const char *key, uint64_t max,
@@ -398,7 +398,7 @@ static int alloc_tables(struct hth_tok__vocab *v, size_t bytes,
     return 0;
 }
 
-/* ---- tokens with a meaning --------------------------------------------- */
+/* ---- tokens with a meaning ----------------------------------------------- */
 
 /* Texts that end a turn in published models; `user`: also where the file
  * calls the token user-defined, as converters did for some models. */

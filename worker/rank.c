@@ -201,8 +201,7 @@ const struct hth_session *hth_rank_session(const struct hth_rank *r)
     return &r->session;
 }
 
-/* ---- serving
- * ----------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------- */
 
 /* Rows of one sequence ascend, so the last one bounds the reservation. */
 static int reserve(struct hth_rank *r, struct hth_err *err)

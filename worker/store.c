@@ -105,7 +105,7 @@ static void partial_path(const struct hth_store *s, const uint8_t *hash,
     snprintf(path, STORE_PATH_MAX, "%s/partial/%s", s->dir, hex);
 }
 
-/* ---- the stamp of a verified block -------------------------------------- */
+/* ---- the stamp of a verified block --------------------------------------- */
 
 /* The modification time of a verified block: some time in 2001 to 2018 that
  * its hash picks. Any ordinary write replaces it by now. */
@@ -131,7 +131,7 @@ static void set_stamp(int fd, const uint8_t *hash)
     (void)futimens(fd, t);
 }
 
-/* ---- verification ------------------------------------------------------- */
+/* ---- verification -------------------------------------------------------- */
 
 static int read_full(int fd, void *dst, size_t n, uint64_t at)
 {
@@ -271,7 +271,7 @@ int hth_store_read(struct hth_store *s, const struct hth_store_key *key,
     return status;
 }
 
-/* ---- receiving ---------------------------------------------------------- */
+/* ---- receiving ----------------------------------------------------------- */
 
 /* Hash what an interrupted transfer left. Anything odd (too long, unreadable)
  * starts from nothing: resuming is a saving, not a duty. */

@@ -31,7 +31,7 @@ struct listing {
     uint64_t bytes;
 };
 
-/* ---- pins --------------------------------------------------------------- */
+/* ---- pins ---------------------------------------------------------------- */
 
 void hth__store_unpin(struct hth_store *s)
 {
@@ -84,7 +84,7 @@ int hth_store_pin(struct hth_store *s, const struct hth_store_key *keys,
     return HTH_OK;
 }
 
-/* ---- what is there ------------------------------------------------------ */
+/* ---- what is there ------------------------------------------------------- */
 
 static int add_entry(struct listing *l, const struct entry *e)
 {
@@ -153,7 +153,7 @@ uint64_t hth_store_bytes(struct hth_store *s)
     return l.bytes;
 }
 
-/* ---- eviction ----------------------------------------------------------- */
+/* ---- eviction ------------------------------------------------------------ */
 
 static void mark_pinned(struct listing *l, const uint8_t *hash)
 {
