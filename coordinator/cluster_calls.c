@@ -103,6 +103,11 @@ void hth__cluster_gone(struct hth_cluster *c, uint32_t id)
         forget_pipe(p);
     if (i == HTH_MEMBER_NONE)
         return;
+    /* While nothing runs, a broken control connection is the only sign of a
+     * process that died: better to link anew than to find out by a request.
+     * While something runs, the data link tells. */
+    if (hth_requests_running(c->requests) == 0 && atomic_load(&c->busy) == 0)
+        c->members.v[i].linked = false;
     if (hth_members_gone(&c->members, i, hth_now_ms())) {
         hth_log(HTH_LOG_WARN, "DEVICE-LOST", "device=%s: its connection ended",
                 c->members.v[i].hello.name);
@@ -129,7 +134,7 @@ void hth__cluster_know_devices(struct hth_cluster *c)
         if (list[i].revoked)
             c->members.v[m].state = HTH_NODE_REVOKED;
         else if (c->members.v[m].state == HTH_NODE_REVOKED)
-            c->members.v[m].state = HTH_NODE_AWAY; /* paired anew */
+            hth_members_forgiven(&c->members, m);
     }
     free(list);
 }

@@ -180,10 +180,18 @@ static void wish_others(struct hth_cluster *c)
             hth_member_wish(&c->members.v[i], HTH_COMMAND_UNLOAD, 0);
 }
 
-static void start_loading(struct hth_cluster *c)
+/* A wish that is there already changes nothing; one that was overruled (a
+ * device revoked and paired anew) is made again. */
+static void wish_members(struct hth_cluster *c)
 {
     uint32_t r;
 
+    for (r = 1; r < c->session.ranks; r++)
+        hth_member_wish(member_of(c, r), HTH_COMMAND_LOAD, c->session.setup.id);
+}
+
+static void start_loading(struct hth_cluster *c)
+{
     c->session.state = SESSION_LOADING;
     c->session.loaded = false;
     for (r = 1; r < c->session.ranks; r++)
@@ -310,8 +318,10 @@ void hth__session_link(struct hth_cluster *c, struct hth_link *link)
     }
     hth_link_close(c->session.link[rank]);
     c->session.link[rank] = link;
-    hth_log(HTH_LOG_INFO, "LINK-OPEN", "device=%s rank=%u cipher=%s", p->name,
-            rank, hth_link_cipher(link));
+    hth_log(HTH_LOG_INFO, "LINK-OPEN",
+            "device=%s rank=%u cipher=%s sent_bytes=%llu", p->name, rank,
+            hth_link_cipher(link),
+            (unsigned long long)member_of(c, rank)->sent_bytes);
 }
 
 static void attached(struct hth_cluster *c, const struct hth_err *err)
@@ -468,6 +478,7 @@ static void keep(struct hth_cluster *c)
         post_job(c, HTH_JOB_ATTACH, NULL);
         return;
     }
+    wish_members(c);
     say_loading(c);
 }
 

@@ -157,6 +157,17 @@ void hth_members_revoked(struct hth_members *m, int i, uint64_t now_ms)
     hth_member_wish(v, HTH_COMMAND_LEAVE, 0);
 }
 
+void hth_members_forgiven(struct hth_members *m, int i)
+{
+    struct hth_member *v = &m->v[i];
+
+    if (v->state != HTH_NODE_REVOKED)
+        return;
+    v->state = HTH_NODE_AWAY;
+    v->why = (struct hth_err){0};
+    hth_member_wish(v, HTH_COMMAND_NONE, 0);
+}
+
 int hth_members_expire(struct hth_members *m, uint64_t now_ms)
 {
     struct hth_err why;

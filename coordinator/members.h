@@ -69,6 +69,8 @@ bool hth_members_gone(struct hth_members *m, int i, uint64_t now_ms);
 void hth_members_lost(struct hth_members *m, int i, const struct hth_err *why,
                       uint64_t now_ms);
 void hth_members_revoked(struct hth_members *m, int i, uint64_t now_ms);
+/* Paired anew: what it is told no longer is to leave. */
+void hth_members_forgiven(struct hth_members *m, int i);
 /* The next member that has been silent for HTH_LOST_AFTER_MS and is not LOST
  * yet; it is LOST now. HTH_MEMBER_NONE when there is none. */
 int hth_members_expire(struct hth_members *m, uint64_t now_ms);
