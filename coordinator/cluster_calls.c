@@ -353,12 +353,28 @@ static void answer_next(struct hth_cluster *c, int i, uint64_t now_ms)
         reply_plain(call, HTH_MSG_COMMAND);
 }
 
+static void on_farewell(struct hth_cluster *c, int i)
+{
+    struct hth_err why;
+
+    hth_log(HTH_LOG_NOTICE, "DEVICE-LEFT", "device=%s: it was stopped",
+            c->members.v[i].hello.name);
+    hth_fail(&why, HTH_EPEER, "it was stopped");
+    hth_members_left(&c->members, i, hth_now_ms());
+    hth__session_member_lost(c, i, &why);
+}
+
 static void on_report(struct hth_cluster *c, int i,
                       const struct hth_msg_report *r,
                       struct hth_control_call *call)
 {
     uint8_t before = c->members.v[i].state;
 
+    if (r->state == HTH_NODE_AWAY) {
+        on_farewell(c, i);
+        reply_plain(call, HTH_MSG_OK);
+        return;
+    }
     hth_members_report(&c->members, i, r, c->session.setup.id, hth_now_ms());
     if (c->members.v[i].state == HTH_NODE_FAILED && before != HTH_NODE_FAILED)
         hth_log(HTH_LOG_ERROR, "DEVICE-FAILED", "device=%s: %s",

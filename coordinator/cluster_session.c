@@ -194,8 +194,7 @@ static void start_loading(struct hth_cluster *c)
 {
     c->session.state = SESSION_LOADING;
     c->session.loaded = false;
-    for (r = 1; r < c->session.ranks; r++)
-        hth_member_wish(member_of(c, r), HTH_COMMAND_LOAD, c->session.setup.id);
+    wish_members(c);
     wish_others(c);
     open_gate(c);
     post_job(c, HTH_JOB_LOAD, NULL);

@@ -134,6 +134,18 @@ void hth_members_lost(struct hth_members *m, int i, const struct hth_err *why,
     v->why = *why;
 }
 
+void hth_members_left(struct hth_members *m, int i, uint64_t now_ms)
+{
+    struct hth_member *v = &m->v[i];
+
+    if (v->state == HTH_NODE_REVOKED)
+        return;
+    v->state = HTH_NODE_AWAY;
+    v->linked = false;
+    v->lost_ms = now_ms;
+    v->why = (struct hth_err){0};
+}
+
 bool hth_members_gone(struct hth_members *m, int i, uint64_t now_ms)
 {
     struct hth_member *v = &m->v[i];

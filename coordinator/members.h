@@ -68,6 +68,8 @@ bool hth_members_gone(struct hth_members *m, int i, uint64_t now_ms);
 /* Say that it is lost, and why (who noticed: the engine, a link). */
 void hth_members_lost(struct hth_members *m, int i, const struct hth_err *why,
                       uint64_t now_ms);
+/* It said that it stops. Nobody waits for it. */
+void hth_members_left(struct hth_members *m, int i, uint64_t now_ms);
 void hth_members_revoked(struct hth_members *m, int i, uint64_t now_ms);
 /* Paired anew: what it is told no longer is to leave. */
 void hth_members_forgiven(struct hth_members *m, int i);

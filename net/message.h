@@ -170,7 +170,7 @@ enum hth_node_state {
 const char *hth_node_state_text(uint32_t state); /* never NULL */
 
 struct hth_msg_report {
-    uint8_t state; /* IDLE, LOADING, LINKING, READY or FAILED */
+    uint8_t state; /* IDLE, LOADING, LINKING, READY, FAILED; AWAY: it stops */
     uint64_t session;
     uint64_t done_bytes, total_bytes; /* of the shard present */
     uint64_t fetched_bytes; /* received over the network for this session */

@@ -24,6 +24,7 @@
 
 #define RETRY_MS 500u
 #define RETRY_SLICE_MS 50u
+#define FAREWELL_MS 300u
 
 struct daemon {
     const struct hth_worker_opts *opts;
@@ -102,6 +103,27 @@ static void *report_main(void *arg)
     return NULL;
 }
 
+/* Say that we go, so that nobody waits for a heartbeat to stay away. Best
+ * effort: a coordinator that is not there need not know. */
+static void say_farewell(struct daemon *w)
+{
+    struct hth_msg m = {.type = HTH_MSG_REPORT};
+    struct hth_uplink_slot slot = {0};
+    struct hth_blob answer;
+    struct hth_buf b;
+
+    if (hth_uplink_hellos(w->uplink) == 0 ||
+        hth_uplink_slot_init(&slot, w->uplink, NULL) != HTH_OK)
+        return;
+    m.u.report.state = HTH_NODE_AWAY;
+    hth_buf_init(&b, 4096);
+    hth_msg_encode(&b, &m);
+    if (hth_control_send(slot.control, &b, FAREWELL_MS, NULL) == HTH_OK)
+        (void)!hth_control_wait(slot.control, &answer, NULL);
+    hth_buf_fini(&b);
+    hth_uplink_slot_fini(&slot);
+}
+
 /* A signal handler can only set a flag; this turns it into an interruption
  * of whatever the other threads wait for. */
 static void *watch_main(void *arg)
@@ -110,6 +132,8 @@ static void *watch_main(void *arg)
 
     while (!stopping(w))
         hth_sleep_ms(RETRY_SLICE_MS);
+    if (*w->stop != 0)
+        say_farewell(w);
     hth_uplink_interrupt(w->uplink);
     on_change(w);
     return NULL;
