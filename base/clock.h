@@ -4,10 +4,10 @@
 
 #include <stdint.h>
 
-uint64_t hth_now_ns(void);             /* monotonic, since an arbitrary start */
-uint64_t hth_now_ms(void);             /* the same clock in milliseconds */
-uint64_t hth_wall_ms(void);            /* Unix time in milliseconds */
-void hth_sleep_ms(uint32_t delay_ms);  /* returns early only on a signal */
+uint64_t hth_now_ns(void);            /* monotonic, since an arbitrary start */
+uint64_t hth_now_ms(void);            /* the same clock in milliseconds */
+uint64_t hth_wall_ms(void);           /* Unix time in milliseconds */
+void hth_sleep_ms(uint32_t delay_ms); /* returns early only on a signal */
 
 /* Tell the CPU that this is a spin loop. */
 static inline void hth_cpu_relax(void)

@@ -47,7 +47,7 @@ struct hth_buf {
 };
 
 void hth_buf_init(struct hth_buf *b, size_t max_bytes);
-void hth_buf_fini(struct hth_buf *b); /* fine on a zeroed one */
+void hth_buf_fini(struct hth_buf *b);  /* fine on a zeroed one */
 void hth_buf_reset(struct hth_buf *b); /* keeps the memory */
 void hth_put_u8(struct hth_buf *b, uint8_t v);
 void hth_put_u16(struct hth_buf *b, uint16_t v);

@@ -41,8 +41,9 @@
 #define HTH_GGUF_ARRAY_MAX (64u << 20)
 #define HTH_GGUF_STRINGS_MAX (4u << 20) /* in all string arrays of a part */
 #define HTH_GGUF_ALIGN_BYTES_MAX 65536u
-#define HTH_GGUF_META_BYTES_MAX (1u << 30) /* keys, and tensor list, written \
-                                            */
+#define HTH_GGUF_META_BYTES_MAX                  \
+    (1u << 30) /* keys, and tensor list, written \
+                */
 
 /* Tokenizer */
 #define HTH_TEXT_BYTES_MAX (64u << 20)   /* one text to tokenize */
@@ -67,7 +68,7 @@
 #define HTH_LOST_AFTER_MS 4000u
 
 /* Control messages */
-#define HTH_VERSION_BYTES_MAX 32u        /* program version, with the NUL */
+#define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */
 #define HTH_BLOCKS_MAX (2u * HTH_LAYERS_MAX + 1u) /* of one rank */
 #define HTH_SETUP_BYTES_MAX (256u << 10) /* what a rank must know, encoded */
 #define HTH_EVENTS_BYTES_MAX (1u << 18)  /* in one answer */
@@ -108,11 +109,11 @@
 #define HTH_REQUEST_ABANDONED_MS 10000u         /* without a poll: cancelled */
 
 /* Command line */
-#define HTH_OPTS_MAX 40u             /* rows of one verb's table */
-#define HTH_OPT_REPEATS_MAX 64u      /* of one option */
+#define HTH_OPTS_MAX 40u        /* rows of one verb's table */
+#define HTH_OPT_REPEATS_MAX 64u /* of one option */
 #define HTH_OPERANDS_MAX 64u
 #define HTH_CONFIG_BYTES_MAX (64u << 10)
-#define HTH_LOCAL_PATIENCE_MS 60000u  /* without progress while starting */
+#define HTH_LOCAL_PATIENCE_MS 60000u /* without progress while starting */
 #define HTH_LOCAL_STOP_MS 3000u      /* from SIGTERM to SIGKILL */
 
 #endif

@@ -11,8 +11,8 @@ const char *hth_status_text(int status)
     switch (status) {
     case HTH_OK:
         return "ok";
-#define X(name, code, text)                                                    \
-    case code:                                                                 \
+#define X(name, code, text) \
+    case code:              \
         return text;
         HTH_STATUS_MAP(X)
 #undef X
@@ -26,8 +26,8 @@ const char *hth_status_name(int status)
     switch (status) {
     case HTH_OK:
         return "OK";
-#define X(name, code, text)                                                    \
-    case code:                                                                 \
+#define X(name, code, text) \
+    case code:              \
         return #name;
         HTH_STATUS_MAP(X)
 #undef X

@@ -15,26 +15,26 @@
 #include <stddef.h>
 
 /* X(name, code, text). Codes are stable: they cross the wire. */
-#define HTH_STATUS_MAP(X)                                                      \
-    X(EINVAL, -1, "invalid argument")                                          \
-    X(ENOMEM, -2, "out of memory")                                             \
-    X(EIO, -3, "input/output error")                                           \
-    X(EFORMAT, -4, "malformed data")                                           \
-    X(EUNSUPPORTED, -5, "not supported")                                       \
-    X(ELIMIT, -6, "limit exceeded")                                            \
-    X(ENOTFOUND, -7, "not found")                                              \
-    X(EEXIST, -8, "already exists")                                            \
-    X(ETIMEDOUT, -9, "timed out")                                              \
-    X(EPEER, -10, "device lost")                                               \
-    X(EPROTO, -11, "protocol error")                                           \
-    X(EVERSION, -12, "incompatible version")                                   \
-    X(EAUTH, -13, "not authorised")                                            \
-    X(EUNREACHABLE, -14, "unreachable")                                        \
-    X(ECANCELLED, -15, "cancelled")                                            \
-    X(EBUSY, -16, "busy")                                                      \
-    X(EUSAGE, -17, "wrong usage")                                              \
-    X(EHASH, -18, "content hash differs")                                      \
-    X(EOVERFLOW, -19, "does not fit")                                          \
+#define HTH_STATUS_MAP(X)                    \
+    X(EINVAL, -1, "invalid argument")        \
+    X(ENOMEM, -2, "out of memory")           \
+    X(EIO, -3, "input/output error")         \
+    X(EFORMAT, -4, "malformed data")         \
+    X(EUNSUPPORTED, -5, "not supported")     \
+    X(ELIMIT, -6, "limit exceeded")          \
+    X(ENOTFOUND, -7, "not found")            \
+    X(EEXIST, -8, "already exists")          \
+    X(ETIMEDOUT, -9, "timed out")            \
+    X(EPEER, -10, "device lost")             \
+    X(EPROTO, -11, "protocol error")         \
+    X(EVERSION, -12, "incompatible version") \
+    X(EAUTH, -13, "not authorised")          \
+    X(EUNREACHABLE, -14, "unreachable")      \
+    X(ECANCELLED, -15, "cancelled")          \
+    X(EBUSY, -16, "busy")                    \
+    X(EUSAGE, -17, "wrong usage")            \
+    X(EHASH, -18, "content hash differs")    \
+    X(EOVERFLOW, -19, "does not fit")        \
     X(EINTERNAL, -20, "internal error")
 
 #define X(name, code, text) HTH_##name = code,
@@ -69,7 +69,7 @@ int hth_fail_prefix(struct hth_err *err, int status, const char *fmt, ...)
 
 /* An assertion for our own bugs: on in release, prints and aborts. Never for
  * anything a file, a peer or a client can cause. */
-#define HTH_ASSERT(cond)                                                       \
+#define HTH_ASSERT(cond) \
     ((cond) ? (void)0 : hth_assert_failed(#cond, __FILE__, __LINE__))
 void hth_assert_failed(const char *what, const char *file, int line)
     __attribute__((noreturn));

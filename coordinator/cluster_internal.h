@@ -177,8 +177,8 @@ struct hth_cluster {
     char waiting[HTH_ERR_TEXT_MAX]; /* "" when ready */
     struct hth_err problem;
     uint64_t started_ms, retry_ms;  /* no forming before retry_ms */
-    uint64_t shown_ms; /* of progress */
-    uint32_t drawn;    /* lines of progress on the terminal */
+    uint64_t shown_ms;              /* of progress */
+    uint32_t drawn;                 /* lines of progress on the terminal */
     uint32_t decile[HTH_RANKS_MAX]; /* of progress shown */
 };
 

@@ -408,7 +408,8 @@ static int gguf_source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
     struct hth_block b;
 
     hth_shard_block(&(*s)->spec, &(*s)->plan, 0, index, &b);
-    return hth_block_read(g, &(*s)->spec, &b, 0, dst, bytes, err);
+    return hth_block_read(g, &(*s)->spec, &b, (struct hth_read){0, dst, bytes},
+                          err);
 }
 
 /* The same weights and buffers can serve another session when all but its id

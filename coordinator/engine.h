@@ -66,10 +66,10 @@ struct hth_request_stats {
 };
 
 struct hth_request {
-    const uint32_t *tokens; /* copied by submit */
-    uint32_t count;         /* >= 1 */
-    uint32_t generate_max;  /* 0: only the prompt is run */
-    bool ignore_end;        /* go on after an end token */
+    const uint32_t *tokens;       /* copied by submit */
+    uint32_t count;               /* >= 1 */
+    uint32_t generate_max;        /* 0: only the prompt is run */
+    bool ignore_end;              /* go on after an end token */
     struct hth_sampling sampling; /* copied */
     /* All may be NULL except on_end. */
     void (*on_prefill)(void *ctx, uint32_t done, uint32_t total);
@@ -88,8 +88,8 @@ struct hth_request {
  * exceed the context (both numbers in the text), HTH_EUNREACHABLE when not
  * attached. *id is for cancel. */
 HTH_MUST_CHECK int hth_engine_submit(struct hth_engine *e,
-                                     const struct hth_request *r,
-                                     uint64_t *id, struct hth_err *err);
+                                     const struct hth_request *r, uint64_t *id,
+                                     struct hth_err *err);
 /* End a request within a step; on_end gets HTH_ECANCELLED. Unknown ids are
  * ignored. */
 void hth_engine_cancel(struct hth_engine *e, uint64_t id);

@@ -258,7 +258,8 @@ static int hash_block(struct job *j, struct hth_hash *h, uint8_t *io,
         if (atomic_load(w->o.stop))
             return hth_fail(err, HTH_ECANCELLED, "stopped");
         n = b.bytes - at < READ_BYTES ? (size_t)(b.bytes - at) : READ_BYTES;
-        status = hth_block_read(w->o.gguf, w->o.spec, &b, at, io, n, err);
+        status = hth_block_read(w->o.gguf, w->o.spec, &b,
+                                (struct hth_read){at, io, n}, err);
         if (status != HTH_OK)
             return status;
         hth_hash_update(h, io, n);
@@ -443,6 +444,7 @@ int hth_weights_read(struct hth_weights *w, uint32_t rank,
                         "that block is not part of the current session");
     if (chunk->length > b.bytes || chunk->offset > b.bytes - chunk->length)
         return hth_fail(err, HTH_EINVAL, "beyond the end of the block");
-    return hth_block_read(w->o.gguf, w->o.spec, &b, chunk->offset, dst,
-                          chunk->length, err);
+    return hth_block_read(w->o.gguf, w->o.spec, &b,
+                          (struct hth_read){chunk->offset, dst, chunk->length},
+                          err);
 }

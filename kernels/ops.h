@@ -38,9 +38,9 @@ const char *hth_isa_name(void); /* of the set in use: "avx512" */
 struct hth_mat {
     uint32_t type; /* enum hth_type */
     uint32_t rows;
-    uint32_t cols;     /* whole blocks of the type */
-    size_t row_bytes;  /* distance between rows */
-    const void *data;  /* borrowed; NULL only when rows is 0 */
+    uint32_t cols;    /* whole blocks of the type */
+    size_t row_bytes; /* distance between rows */
+    const void *data; /* borrowed; NULL only when rows is 0 */
 };
 
 /* Bytes of scratch that hth_matmul needs for x of n rows and `cols` columns

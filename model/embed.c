@@ -56,8 +56,10 @@ int hth_embed_row(struct hth_embed *e, uint32_t id, float *out,
         return hth_fail(err, HTH_EINVAL,
                         "token %u is not in the vocabulary of %u", id,
                         e->vocab);
-    rc = hth_gguf_read(e->g, e->t, (uint64_t)id * e->row_bytes, e->raw,
-                       e->row_bytes, err);
+    rc = hth_gguf_read(
+        e->g, e->t,
+        (struct hth_read){(uint64_t)id * e->row_bytes, e->raw, e->row_bytes},
+        err);
     if (rc != HTH_OK)
         return rc;
     hth_dequantize((enum hth_type)e->t->type, e->raw, out, e->dim);

@@ -531,17 +531,17 @@ static int read_exact(const struct gguf_part *part, uint64_t at, void *dst,
 }
 
 int hth_gguf_read(const struct hth_gguf *g, const struct hth_tensor *t,
-                  uint64_t at, void *dst, size_t n, struct hth_err *err)
+                  struct hth_read what, struct hth_err *err)
 {
     const struct gguf_part *part = &g->parts[t->part];
 
-    if (at > t->bytes || n > t->bytes - at)
+    if (what.at > t->bytes || what.n > t->bytes - what.at)
         return hth_fail(err, HTH_EINVAL,
                         "%s: %zu bytes at %" PRIu64 " of tensor %s, which has "
                         "%" PRIu64,
-                        part->label, n, at, t->name, t->bytes);
+                        part->label, what.n, what.at, t->name, t->bytes);
     if (part->fd >= 0)
-        return read_exact(part, t->offset + at, dst, n, err);
-    memcpy(dst, (const char *)t->data + at, n);
+        return read_exact(part, t->offset + what.at, what.dst, what.n, err);
+    memcpy(what.dst, (const char *)t->data + what.at, what.n);
     return 0;
 }

@@ -120,12 +120,18 @@ const struct hth_tensor *hth_gguf_tensor_at(const struct hth_gguf *g, size_t i);
 const struct hth_tensor *hth_gguf_tensor(const struct hth_gguf *g,
                                          const char *name); /* NULL: none */
 
-/* Copy bytes [at, at + n) of a tensor with pread, so that a file truncated or
- * failing underneath is HTH_EIO with its name, never a signal. From memory:
- * a copy. */
+/* Bytes [at, at + n) of something, to dst. */
+struct hth_read {
+    uint64_t at;
+    void *dst;
+    size_t n;
+};
+
+/* Copy a piece of a tensor with pread, so that a file truncated or failing
+ * underneath is HTH_EIO with its name, never a signal. From memory: a copy. */
 HTH_MUST_CHECK int hth_gguf_read(const struct hth_gguf *g,
-                                 const struct hth_tensor *t, uint64_t at,
-                                 void *dst, size_t n, struct hth_err *err);
+                                 const struct hth_tensor *t,
+                                 struct hth_read what, struct hth_err *err);
 
 /* ---- writing ----------------------------------------------------------- */
 

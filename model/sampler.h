@@ -49,9 +49,8 @@ struct hth_candidate {
 
 /* The k largest of logits[n] (ids first_id + i), descending, ties by id, into
  * out; returns min(k, n). NaN counts as -INFINITY. */
-uint32_t hth_top_candidates(const float *logits, uint32_t n,
-                            uint32_t first_id, uint32_t k,
-                            struct hth_candidate *out);
+uint32_t hth_top_candidates(const float *logits, uint32_t n, uint32_t first_id,
+                            uint32_t k, struct hth_candidate *out);
 /* log sum exp of logits[n], in double. */
 double hth_log_sum_exp(const float *logits, uint32_t n);
 

@@ -169,126 +169,146 @@ static uint64_t file_offset(const struct walk *w, uint64_t plane, uint64_t row)
            w->file_row_bytes;
 }
 
-static int read_contiguous(const struct walk *w, uint64_t at, uint8_t *dst,
-                           size_t n, struct hth_err *err)
+static int read_contiguous(const struct walk *w, struct hth_read what,
+                           struct hth_err *err)
 {
     uint64_t run = run_bytes(w);
+    uint8_t *dst = what.dst;
 
-    while (n > 0) {
-        uint64_t plane = at / run;
-        uint64_t inside = at % run;
-        size_t take = run - inside < n ? (size_t)(run - inside) : n;
+    while (what.n > 0) {
+        uint64_t plane = what.at / run;
+        uint64_t inside = what.at % run;
+        size_t take = run - inside < what.n ? (size_t)(run - inside) : what.n;
         int rc = hth_gguf_read(
-            w->g, w->tensor, file_offset(w, plane, 0) + inside, dst, take, err);
+            w->g, w->tensor,
+            (struct hth_read){file_offset(w, plane, 0) + inside, dst, take},
+            err);
 
         if (rc != HTH_OK)
             return rc;
-        at += take;
+        what.at += take;
         dst += take;
-        n -= take;
+        what.n -= take;
     }
     return HTH_OK;
 }
 
-static void gather_rows(const struct walk *w, const uint8_t *rows,
-                        uint64_t count, uint64_t skip, uint8_t *dst, size_t n)
+/* The slices of file rows that lie in the bounce buffer, one after the other;
+ * the first `skip` bytes of the first slice are not wanted. */
+static void gather_rows(const struct walk *w, const uint8_t *row, size_t skip,
+                        uint8_t *dst, size_t n)
 {
-    for (uint64_t r = 0; r < count; r++) {
-        const uint8_t *src = rows + r * w->file_row_bytes + w->col_offset;
-        uint64_t from = r == 0 ? skip : 0;
-        uint64_t take = w->part->row_bytes - from;
+    while (n > 0) {
+        size_t take = (size_t)w->part->row_bytes - skip;
 
-        if (take > n)
-            take = n;
-        memcpy(dst, src + from, take);
+        take = take < n ? take : n;
+        memcpy(dst, row + w->col_offset + skip, take);
+        row += w->file_row_bytes;
         dst += take;
         n -= take;
+        skip = 0;
     }
 }
 
-static int read_strided(const struct walk *w, uint64_t at, uint8_t *dst,
-                        size_t n, struct hth_err *err)
+/* How many rows to read at once from packed row `row` on: not past the end of
+ * the plane, of what is wanted, or of the buffer. */
+static uint64_t rows_at_once(const struct walk *w, uint64_t row,
+                             uint64_t wanted_bytes)
 {
+    uint64_t want =
+        (wanted_bytes + w->part->row_bytes - 1) / w->part->row_bytes;
+    uint64_t rows = w->part->rows - row % w->part->rows;
     uint64_t batch = BOUNCE_BYTES / w->file_row_bytes;
-    uint8_t *bounce;
+
+    rows = rows < want ? rows : want;
+    batch = batch == 0 ? 1 : batch;
+    return rows < batch ? rows : batch;
+}
+
+static int read_strided(const struct walk *w, struct hth_read what,
+                        struct hth_err *err)
+{
+    size_t room = w->file_row_bytes > BOUNCE_BYTES ? (size_t)w->file_row_bytes
+                                                   : BOUNCE_BYTES;
+    uint8_t *bounce = malloc(room), *dst = what.dst;
     int rc = HTH_OK;
 
-    if (batch == 0)
-        batch = 1;
-    bounce = malloc(batch * w->file_row_bytes);
     if (bounce == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory to cut %s",
                         w->tensor->name);
-    while (n > 0 && rc == HTH_OK) {
-        uint64_t row = at / w->part->row_bytes;
-        uint64_t skip = at % w->part->row_bytes;
-        uint64_t plane = row / w->part->rows;
-        uint64_t in_plane = row % w->part->rows;
-        uint64_t want =
-            (skip + n + w->part->row_bytes - 1) / w->part->row_bytes;
-        uint64_t rows = w->part->rows - in_plane;
-        size_t take;
+    while (what.n > 0 && rc == HTH_OK) {
+        uint64_t row = what.at / w->part->row_bytes;
+        size_t skip = (size_t)(what.at % w->part->row_bytes);
+        uint64_t rows = rows_at_once(w, row, skip + what.n);
+        size_t take = (size_t)(rows * w->part->row_bytes) - skip;
+        struct hth_read run = {
+            file_offset(w, row / w->part->rows, row % w->part->rows), bounce,
+            (size_t)(rows * w->file_row_bytes)};
 
-        rows = rows < want ? rows : want;
-        rows = rows < batch ? rows : batch;
-        take = (size_t)(rows * w->part->row_bytes - skip);
-        take = take < n ? take : n;
-        rc = hth_gguf_read(w->g, w->tensor, file_offset(w, plane, in_plane),
-                           bounce, rows * w->file_row_bytes, err);
+        take = take < what.n ? take : what.n;
+        rc = hth_gguf_read(w->g, w->tensor, run, err);
         if (rc == HTH_OK)
-            gather_rows(w, bounce, rows, skip, dst, take);
-        at += take;
+            gather_rows(w, bounce, skip, dst, take);
+        what.at += take;
         dst += take;
-        n -= take;
+        what.n -= take;
     }
     free(bounce);
     return rc;
 }
 
-static int read_part(const struct hth_gguf *g, const struct hth_tensor *t,
-                     const struct hth_part *part, uint64_t at, uint8_t *dst,
-                     size_t n, struct hth_err *err)
+static int read_part(struct walk *w, struct hth_read what, struct hth_err *err)
 {
-    bool vector = t->dims == 1 && part->cols == 1;
-    struct walk w = {.g = g, .tensor = t, .part = part};
+    const struct hth_tensor *t = w->tensor;
+    bool vector = t->dims == 1 && w->part->cols == 1;
 
-    w.file_rows = vector ? t->ne[0] : t->ne[1];
-    w.file_row_bytes = hth_row_bytes(t->type, vector ? 1 : t->ne[0]);
-    w.col_offset = hth_row_bytes(t->type, part->col_first);
-    if (part->row_bytes == w.file_row_bytes)
-        return read_contiguous(&w, at, dst, n, err);
-    return read_strided(&w, at, dst, n, err);
+    w->file_rows = vector ? t->ne[0] : t->ne[1];
+    w->file_row_bytes = hth_row_bytes(t->type, vector ? 1 : t->ne[0]);
+    w->col_offset = hth_row_bytes(t->type, w->part->col_first);
+    if (w->part->row_bytes == w->file_row_bytes)
+        return read_contiguous(w, what, err);
+    return read_strided(w, what, err);
+}
+
+/* What of [at, at + n) of the block lies in a part, as a read of that part;
+ * n is 0 when nothing does. */
+static struct hth_read overlap(const struct hth_part *p, struct hth_read what)
+{
+    uint64_t p_end = p->offset + p->row_bytes * p->rows * p->planes;
+    uint64_t end = what.at + what.n;
+    uint64_t from = what.at > p->offset ? what.at : p->offset;
+    uint64_t to = end < p_end ? end : p_end;
+
+    if (from >= to)
+        return (struct hth_read){0};
+    return (struct hth_read){from - p->offset,
+                             (uint8_t *)what.dst + (from - what.at),
+                             (size_t)(to - from)};
 }
 
 int hth_block_read(const struct hth_gguf *g, const struct hth_spec *s,
-                   const struct hth_block *b, uint64_t at, void *dst, size_t n,
+                   const struct hth_block *b, struct hth_read what,
                    struct hth_err *err)
 {
-    uint64_t end = at + n;
-
-    if (end < at || end > b->bytes)
-        return hth_fail(err, HTH_EINVAL,
-                        "bytes %llu to %llu of a block of %llu",
-                        (unsigned long long)at, (unsigned long long)end,
+    if (what.at > b->bytes || what.n > b->bytes - what.at)
+        return hth_fail(err, HTH_EINVAL, "%zu bytes at %llu of a block of %llu",
+                        what.n, (unsigned long long)what.at,
                         (unsigned long long)b->bytes);
-    memset(dst, 0, n);
+    memset(what.dst, 0, what.n);
     for (uint32_t i = 0; i < b->parts; i++) {
         const struct hth_part *p = &b->part[i];
-        uint64_t p_end = p->offset + p->row_bytes * p->rows * p->planes;
-        uint64_t from = at > p->offset ? at : p->offset;
-        uint64_t to = end < p_end ? end : p_end;
-        const struct hth_tensor *t;
+        struct hth_read piece = overlap(p, what);
+        struct walk w = {.g = g, .part = p};
         int rc;
 
-        if (from >= to)
+        if (piece.n == 0)
             continue;
-        t = part_tensor(g, s, b, p);
-        if (t == NULL)
+        w.tensor = part_tensor(g, s, b, p);
+        if (w.tensor == NULL)
             return hth_fail(err, HTH_ENOTFOUND,
                             "%s no longer has a tensor that its plan cuts",
                             hth_gguf_path(g));
-        rc = read_part(g, t, p, from - p->offset, (uint8_t *)dst + (from - at),
-                       (size_t)(to - from), err);
+        rc = read_part(&w, piece, err);
         if (rc != HTH_OK)
             return rc;
     }

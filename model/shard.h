@@ -57,13 +57,13 @@ void hth_shard_block(const struct hth_spec *s, const struct hth_plan *p,
 uint64_t hth_shard_bytes(const struct hth_spec *s, const struct hth_plan *p,
                          uint32_t rank);
 
-/* Copy bytes [at, at + n) of the packed block out of the model file (padding
- * is zeros). Reads with pread: a truncated or failing file is HTH_EIO with
- * its name. Any thread. */
+/* Copy a piece of the packed block out of the model file (padding is zeros).
+ * Reads with pread: a truncated or failing file is HTH_EIO with its name. Any
+ * thread. */
 HTH_MUST_CHECK int hth_block_read(const struct hth_gguf *g,
                                   const struct hth_spec *s,
-                                  const struct hth_block *b, uint64_t at,
-                                  void *dst, size_t n, struct hth_err *err);
+                                  const struct hth_block *b,
+                                  struct hth_read what, struct hth_err *err);
 
 /* The matrix of a part inside the packed block at data; plane < planes. A
  * missing role gives rows 0 and data NULL. */

@@ -399,7 +399,8 @@ static int read_rope_factors(struct hth_spec *s, const struct hth_gguf *g,
         return hth_fail(err, HTH_EFORMAT,
                         "tensor rope_freqs.weight is not %u F32 numbers",
                         s->rope_dim / 2);
-    rc = hth_gguf_read(g, t, 0, s->rope_factors, t->bytes, err);
+    rc = hth_gguf_read(g, t, (struct hth_read){0, s->rope_factors, t->bytes},
+                       err);
     if (rc != HTH_OK)
         return rc;
     for (uint32_t i = 0; i < s->rope_dim / 2; i++)

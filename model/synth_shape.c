@@ -202,7 +202,8 @@ static int complete(struct hth_synth_shape *s, struct hth_err *err)
                         "a preset (%s)",
                         hth_synth_presets());
     if (s->arch[0] == '\0')
-        strcpy(s->arch, s->experts > 0 ? "qwen3moe" : "llama");
+        snprintf(s->arch, sizeof s->arch, "%s",
+                 s->experts > 0 ? "qwen3moe" : "llama");
     if (s->kv_heads == 0)
         s->kv_heads = s->heads;
     if (s->head_dim == 0)
@@ -259,7 +260,7 @@ int hth_synth_parse(struct hth_synth_shape *out, const char *text,
     if (strlen(text) >= sizeof copy)
         return hth_fail(err, HTH_EUSAGE, "shape: more than %zu bytes of text",
                         sizeof copy - 1);
-    strcpy(copy, text);
+    snprintf(copy, sizeof copy, "%s", text);
     while (rc == 0 && (word = strsep(&rest, ",")) != NULL) {
         rc = first ? set_first(&s, word, err) : set_word(&s, word, err);
         first = false;

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # lib.sh - a small home network for tests: sourced by tests/cluster/*.sh.
 #
 #      [w1] 10.77.1.2 ---- 10.77.1.1 [co] 10.77.2.1 ---- 10.77.2.2 [w2]

@@ -54,7 +54,8 @@ static void load(struct bench *b, const char *path, uint32_t threads)
 
         hth_shard_block(&b->spec, &b->plan, 0, i, &block);
         data = hth_mem_alloc(block.bytes);
-        must(hth_block_read(b->g, &b->spec, &block, 0, data, block.bytes, &err),
+        must(hth_block_read(b->g, &b->spec, &block,
+                            (struct hth_read){0, data, block.bytes}, &err),
              &err);
         hth_forward_bind(b->f, i, data);
     }

@@ -55,7 +55,8 @@ static int source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
 
     hth_shard_block(&m->session.spec, &m->session.plan, m->session.rank, index,
                     &b);
-    return hth_block_read(m->g, &m->session.spec, &b, 0, dst, bytes, err);
+    return hth_block_read(m->g, &m->session.spec, &b,
+                          (struct hth_read){0, dst, bytes}, err);
 }
 
 static void *member_main(void *arg)

@@ -528,7 +528,9 @@ static uint64_t touch(const struct hth_gguf *g)
 
         for (uint64_t k = 0; k < t->bytes; k++)
             sum += ((const uint8_t *)t->data)[k];
-        cr_assert_eq(hth_gguf_read(g, t, t->bytes - n, tail, n, NULL), 0);
+        cr_assert_eq(
+            hth_gguf_read(g, t, (struct hth_read){t->bytes - n, tail, n}, NULL),
+            0);
         cr_assert(hth_gguf_tensor(g, t->name) == t);
     }
     return sum;

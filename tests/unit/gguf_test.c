@@ -325,12 +325,13 @@ Test(gguf, writer_round_trip)
     cr_assert_eq(hth_gguf_tensor_count(g), 2);
     cr_expect(memcmp(hth_gguf_tensor(g, "odd")->data, data, 60) == 0);
     cr_expect_eq(hth_gguf_tensor(g, "q8")->bytes, 272);
-    cr_assert_eq(
-        hth_gguf_read(g, hth_gguf_tensor(g, "q8"), 2, back, 270, &f.err), 0);
+    cr_assert_eq(hth_gguf_read(g, hth_gguf_tensor(g, "q8"),
+                               (struct hth_read){2, back, 270}, &f.err),
+                 0);
     cr_expect(memcmp(back, data + 62, 270) == 0);
-    cr_expect_eq(
-        hth_gguf_read(g, hth_gguf_tensor(g, "q8"), 2, back, 271, &f.err),
-        HTH_EINVAL);
+    cr_expect_eq(hth_gguf_read(g, hth_gguf_tensor(g, "q8"),
+                               (struct hth_read){2, back, 271}, &f.err),
+                 HTH_EINVAL);
     hth_gguf_close(g);
     folder_fini(&f);
 }
@@ -537,12 +538,14 @@ Test(gguf, split_opens_as_one)
     cr_expect_eq(hth_gguf_file_bytes(g), hth_gguf_part_bytes(g, 0) +
                                              hth_gguf_part_bytes(g, 1) +
                                              hth_gguf_part_bytes(g, 2));
-    cr_assert_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"), 0, data, 16, &f.err),
+    cr_assert_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"),
+                               (struct hth_read){0, data, 16}, &f.err),
                  0);
     cr_expect_eq(data[2], 3.0f);
     /* Cut short while open: an error with the file's name, no signal. */
     cr_assert_eq(truncate(in_folder(&f, PART_2), 16), 0);
-    cr_expect_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"), 0, data, 16, &f.err),
+    cr_expect_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"),
+                               (struct hth_read){0, data, 16}, &f.err),
                  HTH_EIO);
     cr_expect(strstr(f.err.text, PART_2) != NULL, "%s", f.err.text);
     hth_gguf_close(g);

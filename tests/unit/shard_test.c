@@ -92,7 +92,9 @@ static void check_model(const char *name, const double *w, uint32_t ranks)
 
             hth_shard_block(&spec, &plan, r, i, &b);
             data = malloc(b.bytes + 1);
-            cr_assert_eq(hth_block_read(g, &spec, &b, 0, data, b.bytes, NULL),
+            cr_assert_eq(hth_block_read(g, &spec, &b,
+                                        (struct hth_read){0, data, b.bytes},
+                                        NULL),
                          0);
             for (uint32_t k = 0; k < b.parts; k++)
                 check_part(&b, &b.part[k], data,
@@ -129,15 +131,20 @@ Test(shard, any_pieces_make_the_same_block)
         hth_shard_block(&spec, &plan, 1, i, &b);
         whole = malloc(b.bytes + 1);
         pieces = malloc(b.bytes + 1);
-        cr_assert_eq(hth_block_read(g, &spec, &b, 0, whole, b.bytes, NULL), 0);
+        cr_assert_eq(hth_block_read(g, &spec, &b,
+                                    (struct hth_read){0, whole, b.bytes}, NULL),
+                     0);
         for (uint64_t at = 0, n; at < b.bytes; at += n) {
             n = 1 + hth_rng_u64(&rng) % 5000;
             n = n < b.bytes - at ? n : b.bytes - at;
-            cr_assert_eq(hth_block_read(g, &spec, &b, at, pieces + at, n, NULL),
+            cr_assert_eq(hth_block_read(g, &spec, &b,
+                                        (struct hth_read){at, pieces + at, n},
+                                        NULL),
                          0);
         }
         cr_assert_eq(memcmp(whole, pieces, b.bytes), 0);
-        cr_assert_eq(hth_block_read(g, &spec, &b, 1, whole, b.bytes, NULL),
+        cr_assert_eq(hth_block_read(g, &spec, &b,
+                                    (struct hth_read){1, whole, b.bytes}, NULL),
                      HTH_EINVAL);
         free(whole);
         free(pieces);

@@ -69,9 +69,10 @@ static void bind_all(struct rank_thread *t, struct hth_forward *f,
             b.bytes != 0 ? aligned_alloc(64, (b.bytes + 63) / 64 * 64) : NULL;
         if (b.bytes == 0)
             continue;
-        cr_assert_eq(
-            hth_block_read(t->g, t->spec, &b, 0, blocks[i], b.bytes, &err), 0,
-            "%s", err.text);
+        cr_assert_eq(hth_block_read(t->g, t->spec, &b,
+                                    (struct hth_read){0, blocks[i], b.bytes},
+                                    &err),
+                     0, "%s", err.text);
         hth_forward_bind(f, i, blocks[i]);
     }
 }
