@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "net/link_internal.h"
+#include "net/tls.h"
 
 #define SPIN_AUTO_US 1000u
 #define SPIN_GAP_NS 200000u /* between two looks: we were descheduled */
@@ -145,7 +146,7 @@ static int sleep_on(struct hth_link *const *links, uint32_t count,
     if (due <= now)
         return fail_overdue(links, count, now, timeout_ms);
     if (due != UINT64_MAX)
-        wait_ms = (int)((due - now) / 1000000u + 1);
+        wait_ms = hth__poll_ms((due - now) / 1000000u + 1);
     /* An error of poll() itself only means looking again. */
     (void)poll(fds, n, wait_ms);
     return HTH_OK;

@@ -224,7 +224,7 @@ static void *run(void *arg)
         uint64_t now = hth_now_ms();
         int wait_ms = deadline_ms == UINT64_MAX ? -1
                       : deadline_ms <= now      ? 0
-                                                : (int)(deadline_ms - now);
+                                           : hth__poll_ms(deadline_ms - now);
 
         if (poll(fds, n, wait_ms) < 0 && errno != EINTR)
             hth_sleep_ms(ACCEPT_PAUSE_MS);

@@ -51,6 +51,7 @@ void hth__peer_address(int fd, char out[HTH_ADDRESS_MAX])
     socklen_t n = sizeof a;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];
+    const char *shown = host;
     bool six;
 
     snprintf(out, HTH_ADDRESS_MAX, "local socket");
@@ -59,8 +60,11 @@ void hth__peer_address(int fd, char out[HTH_ADDRESS_MAX])
         getnameinfo((struct sockaddr *)&a, n, host, sizeof host, port,
                     sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
-    six = a.ss_family == AF_INET6;
-    snprintf(out, HTH_ADDRESS_MAX, "%s%.50s%s:%.5s", six ? "[" : "", host,
+    /* An IPv4 peer of a socket that takes both is shown as what it is. */
+    if (strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') != NULL)
+        shown = host + 7;
+    six = strchr(shown, ':') != NULL;
+    snprintf(out, HTH_ADDRESS_MAX, "%s%.50s%s:%.5s", six ? "[" : "", shown,
              six ? "]" : "", port);
 }
 
@@ -86,6 +90,18 @@ static int dial_one(const struct addrinfo *a, uint64_t deadline_ms)
     close(fd);
     errno = e;
     return -1;
+}
+
+/* A name may have several addresses of which the first is dead: each gets an
+ * equal part of what time is left. */
+static uint64_t share_of(const struct addrinfo *a, uint64_t deadline_ms)
+{
+    uint64_t now = hth_now_ms();
+    uint64_t left = 0;
+
+    for (; a != NULL; a = a->ai_next)
+        left++;
+    return now >= deadline_ms ? deadline_ms : now + (deadline_ms - now) / left;
 }
 
 static int dial_fail(struct hth_err *err, int why, const char *host,
@@ -118,7 +134,7 @@ int hth__dial(const char *host, uint16_t port, uint64_t deadline_ms,
         return hth_fail(err, HTH_EUNREACHABLE, "no address for '%.200s': %s",
                         host, gai_strerror(rc));
     for (struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
-        fd = dial_one(a, deadline_ms);
+        fd = dial_one(a, share_of(a, deadline_ms));
         why = errno;
     }
     freeaddrinfo(list);

@@ -68,7 +68,7 @@ int hth__fd_wait(int fd, int want, uint64_t deadline_ms, struct hth_err *err)
 
         if (now >= deadline_ms)
             return hth_fail(err, HTH_ETIMEDOUT, "no answer in time");
-        r = poll(&p, 1, (int)(deadline_ms - now));
+        r = poll(&p, 1, hth__poll_ms(deadline_ms - now));
         if (r > 0)
             return HTH_OK;
         if (r < 0 && errno != EINTR)

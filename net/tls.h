@@ -64,6 +64,12 @@ HTH_MUST_CHECK int hth__tls_get(struct hth__tls *t, size_t max,
                                 const uint8_t **msg, size_t *n,
                                 struct hth_err *err);
 
+/* A time left as poll() takes it; more than a minute is looked at again. */
+static inline int hth__poll_ms(uint64_t left_ms)
+{
+    return left_ms < 60000u ? (int)left_ms : 60000;
+}
+
 /* Wait until fd is ready for `want` or the deadline (hth_now_ms) has passed:
  * HTH_ETIMEDOUT. */
 HTH_MUST_CHECK int hth__fd_wait(int fd, int want, uint64_t deadline_ms,

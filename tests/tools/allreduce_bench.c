@@ -61,9 +61,9 @@ static struct variant variants[] = {
 };
 #define VARIANTS (sizeof variants / sizeof variants[0])
 
-static size_t numbers = 4096;
-static uint32_t calls = 500;
-static uint32_t rounds = 11;
+static unsigned long numbers = 4096;
+static unsigned long calls = 500;
+static unsigned long rounds = 11;
 
 static void die(const char *what)
 {
@@ -265,18 +265,31 @@ static double run(const struct variant *v)
     return us;
 }
 
+/* The i-th argument, in [1, most]; the default where there is none. */
+static bool argument(int argc, char **argv, int i, unsigned long most,
+                     unsigned long *value)
+{
+    char *end;
+
+    if (i >= argc)
+        return true;
+    *value = strtoul(argv[i], &end, 10);
+    return *argv[i] != '\0' && *end == '\0' && *value >= 1 && *value <= most;
+}
+
 int main(int argc, char **argv)
 {
-    numbers = argc > 1 ? (size_t)atol(argv[1]) : numbers;
-    calls = argc > 2 ? (uint32_t)atoi(argv[2]) : calls;
-    rounds = argc > 3 ? (uint32_t)atoi(argv[3]) : rounds;
-    if (numbers < 1 || calls < 1 || calls > CALLS_MAX || rounds < 1 ||
-        rounds > ROUNDS_MAX || hth_isa_init(NULL) != HTH_OK)
+    if (!argument(argc, argv, 1, 1ul << 24, &numbers) ||
+        !argument(argc, argv, 2, CALLS_MAX, &calls) ||
+        !argument(argc, argv, 3, ROUNDS_MAX, &rounds) ||
+        hth_isa_init(NULL) != HTH_OK) {
+        fputs("usage: allreduce_bench [numbers [calls [rounds]]]\n", stderr);
         return 2;
+    }
     for (uint32_t i = 0; i < rounds; i++)
         for (size_t v = 0; v < VARIANTS; v++)
             variants[v].round_us[i] = run(&variants[v]);
-    printf("%zu numbers, %u calls x %u rounds; us per call\n", numbers, calls,
+    printf("%lu numbers, %lu calls x %lu rounds; us per call\n", numbers, calls,
            rounds);
     for (size_t v = 0; v < VARIANTS; v++) {
         double *us = variants[v].round_us;

@@ -252,8 +252,8 @@ Test(link, forged_certificate_is_refused_by_the_server)
     cr_assert_eq(hth_identity_install(ours.id[1], &m, NULL), HTH_EAUTH);
     m.ca_pem = hth_ca_pem(theirs.ca);
     cr_assert_eq(hth_identity_install(ours.id[1], &m, NULL), 0);
-    strcpy((char *)(uintptr_t)hth_identity_ca_pem(ours.id[1]),
-           hth_ca_pem(ours.ca));
+    memcpy((char *)(uintptr_t)hth_identity_ca_pem(ours.id[1]),
+           hth_ca_pem(ours.ca), strlen(hth_ca_pem(ours.ca)) + 1);
     s[0] = side_of(ours.id[1]);
     s[1] = side_of(ours.id[0]);
     tnet_shake(s);
