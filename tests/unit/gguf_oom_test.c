@@ -4,14 +4,12 @@
  * Replaces malloc for this binary by glibc's own entry points, which the
  * sanitizers do not allow: under them the tests are skipped. */
 #include <criterion/criterion.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "kernels/type.h"
 #include "model/gguf.h"
 #include "model/synth.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/gguf_image.h"
 
 #if defined(__has_feature)
@@ -74,8 +72,8 @@ void free(void *p)
 
 /* Run fn with its first, second... allocation failing, until it makes fewer.
  * Some failures do no harm (a libc that can do without a buffer). */
-static void sweep(int (*fn)(void *ctx, struct hth_err *err), void *ctx,
-                  long least)
+static void sweep(int (*fn)(const void *ctx, struct hth_err *err),
+                  const void *ctx, long least)
 {
     long n = 0;
     bool failed;
@@ -102,7 +100,7 @@ static void sweep(int (*fn)(void *ctx, struct hth_err *err), void *ctx,
     cr_expect(n > least, "%ld allocations only", n);
 }
 
-static int open_image_bytes(void *ctx, struct hth_err *err)
+static int open_image_bytes(const void *ctx, struct hth_err *err)
 {
     const struct hth_buf *image = ctx;
     struct hth_gguf *g;
@@ -123,7 +121,7 @@ Test(gguf_oom, reader)
     hth_buf_fini(&image);
 }
 
-static int open_path(void *ctx, struct hth_err *err)
+static int open_path(const void *ctx, struct hth_err *err)
 {
     struct hth_gguf *g;
     int rc = hth_gguf_open(&g, ctx, err);
@@ -152,29 +150,9 @@ static int write_part(const char *path, uint32_t no, struct hth_err *err)
     return rc;
 }
 
-static int write_first(void *ctx, struct hth_err *err)
+static int write_first(const void *ctx, struct hth_err *err)
 {
     return write_part(ctx, 0, err);
-}
-
-struct folder {
-    char dir[64];
-    char first[128], second[128];
-};
-
-static void folder_init(struct folder *f)
-{
-    strcpy(f->dir, "/tmp/gguf_oom_test.XXXXXX");
-    cr_assert(mkdtemp(f->dir) != NULL);
-    snprintf(f->first, sizeof f->first, "%s/m-00001-of-00002.gguf", f->dir);
-    snprintf(f->second, sizeof f->second, "%s/m-00002-of-00002.gguf", f->dir);
-}
-
-static void folder_fini(struct folder *f)
-{
-    unlink(f->first);
-    unlink(f->second);
-    cr_expect_eq(rmdir(f->dir), 0, "something was left in %s", f->dir);
 }
 
 Test(gguf_oom, writer_then_split)
@@ -183,13 +161,15 @@ Test(gguf_oom, writer_then_split)
     struct hth_err err;
 
     folder_init(&f);
-    sweep(write_first, f.first, 8);
-    cr_assert_eq(write_part(f.second, 1, &err), 0, "%s", err.text);
-    sweep(open_path, f.first, 14);
+    sweep(write_first, folder_path(&f, "m-00001-of-00002.gguf"), 8);
+    folder_path(&f, "m-00002-of-00002.gguf");
+    cr_assert_eq(write_part(f.path, 1, &err), 0, "%s", err.text);
+    sweep(open_path, folder_path(&f, "m-00001-of-00002.gguf"), 14);
+    cr_expect_eq(folder_count(&f), 2, "something else was left");
     folder_fini(&f);
 }
 
-static int write_synth(void *ctx, struct hth_err *err)
+static int write_synth(const void *ctx, struct hth_err *err)
 {
     struct hth_synth_opts opts = {
         .shape = "d=1024,layers=1,heads=4,ff=32,vocab=1100", .type = "Q8_0"};
@@ -202,6 +182,7 @@ Test(gguf_oom, synth)
     struct folder f;
 
     folder_init(&f);
-    sweep(write_synth, f.first, 20);
+    sweep(write_synth, folder_path(&f, "m.gguf"), 20);
+    cr_expect_eq(folder_count(&f), 1, "something else was left");
     folder_fini(&f);
 }

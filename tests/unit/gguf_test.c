@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "kernels/type.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/gguf_image.h"
 #include "tests/unit/support.h"
 
@@ -236,31 +237,7 @@ Test(gguf, golden_shapes)
 
 /* ---- files: writing, splits, reading ----------------------------------- */
 
-struct folder {
-    char dir[64];
-    char path[128];
-    struct hth_err err;
-};
-
-static void folder_init(struct folder *f)
-{
-    strcpy(f->dir, "/tmp/gguf_test.XXXXXX");
-    cr_assert(mkdtemp(f->dir) != NULL);
-}
-
-static const char *in_folder(struct folder *f, const char *name)
-{
-    snprintf(f->path, sizeof f->path, "%s/%s", f->dir, name);
-    return f->path;
-}
-
-static void folder_fini(struct folder *f)
-{
-    char command[128];
-
-    snprintf(command, sizeof command, "rm -r %s", f->dir);
-    cr_expect_eq(system(command), 0);
-}
+static struct hth_err g_err; /* of the test that runs; one process each */
 
 static void put_keys(struct hth_gguf_writer *w)
 {
@@ -311,26 +288,26 @@ Test(gguf, writer_round_trip)
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)(i * 7 + 1);
     folder_init(&f);
-    in_folder(&f, "out.gguf");
-    cr_assert_eq(hth_gguf_create(&w, f.path, &f.err), 0, "%s", f.err.text);
+    folder_path(&f, "out.gguf");
+    cr_assert_eq(hth_gguf_create(&w, f.path, &g_err), 0, "%s", g_err.text);
     put_keys(w);
     hth_gguf_put_tensor(w, "odd", HTH_F32, 2, odd);
     hth_gguf_put_tensor(w, "q8", HTH_Q8_0, 3, q8);
     for (size_t at = 0; at < sizeof data; at += 83)
-        cr_assert_eq(hth_gguf_put_data(w, data + at, 83, &f.err), 0);
+        cr_assert_eq(hth_gguf_put_data(w, data + at, 83, &g_err), 0);
     cr_expect(access(f.path, F_OK) != 0, "complete files only");
-    cr_assert_eq(hth_gguf_finish(w, &f.err), 0, "%s", f.err.text);
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_finish(w, &g_err), 0, "%s", g_err.text);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     check_keys(g);
     cr_assert_eq(hth_gguf_tensor_count(g), 2);
     cr_expect(memcmp(hth_gguf_tensor(g, "odd")->data, data, 60) == 0);
     cr_expect_eq(hth_gguf_tensor(g, "q8")->bytes, 272);
     cr_assert_eq(hth_gguf_read(g, hth_gguf_tensor(g, "q8"),
-                               (struct hth_read){2, back, 270}, &f.err),
+                               (struct hth_read){2, back, 270}, &g_err),
                  0);
     cr_expect(memcmp(back, data + 62, 270) == 0);
     cr_expect_eq(hth_gguf_read(g, hth_gguf_tensor(g, "q8"),
-                               (struct hth_read){2, back, 271}, &f.err),
+                               (struct hth_read){2, back, 271}, &g_err),
                  HTH_EINVAL);
     hth_gguf_close(g);
     folder_fini(&f);
@@ -340,18 +317,17 @@ Test(gguf, writer_round_trip)
 static void expect_refused(struct hth_gguf_writer *w, struct folder *f,
                            int status, const char *says)
 {
-    cr_expect_eq(hth_gguf_finish(w, &f->err), status, "%s", f->err.text);
-    cr_expect(strstr(f->err.text, says) != NULL, "%s", f->err.text);
+    cr_expect_eq(hth_gguf_finish(w, &g_err), status, "%s", g_err.text);
+    cr_expect(strstr(g_err.text, says) != NULL, "%s", g_err.text);
     cr_expect(access(f->path, F_OK) != 0);
-    strcat(f->path, ".part");
-    cr_expect(access(f->path, F_OK) != 0);
+    cr_expect_eq(folder_count(f), 0);
 }
 
 static struct hth_gguf_writer *start_writer(struct folder *f)
 {
     struct hth_gguf_writer *w;
 
-    cr_assert_eq(hth_gguf_create(&w, in_folder(f, "out.gguf"), &f->err), 0);
+    cr_assert_eq(hth_gguf_create(&w, folder_path(f, "out.gguf"), &g_err), 0);
     return w;
 }
 
@@ -383,14 +359,14 @@ Test(gguf, writer_refusals)
     expect_refused(w, &f, HTH_EINVAL, "tensor a");
     w = start_writer(&f);
     hth_gguf_put_tensor(w, "a", HTH_F32, 1, ne);
-    cr_expect_eq(hth_gguf_put_data(w, ne, 12, &f.err), 0);
+    cr_expect_eq(hth_gguf_put_data(w, ne, 12, &g_err), 0);
     expect_refused(w, &f, HTH_EINVAL, "0 of 1");
     w = start_writer(&f);
     hth_gguf_put_tensor(w, "a", HTH_F32, 1, ne);
-    cr_expect_eq(hth_gguf_put_data(w, huge, 17, &f.err), HTH_EINVAL);
-    cr_expect(strstr(f.err.text, "1 bytes more") != NULL, "%s", f.err.text);
+    cr_expect_eq(hth_gguf_put_data(w, huge, 17, &g_err), HTH_EINVAL);
+    cr_expect(strstr(g_err.text, "1 bytes more") != NULL, "%s", g_err.text);
     expect_refused(w, &f, HTH_EINVAL, "more than its tensors");
-    cr_expect_eq(hth_gguf_create(&w, in_folder(&f, "no/x.gguf"), &f.err),
+    cr_expect_eq(hth_gguf_create(&w, folder_path(&f, "no/x.gguf"), &g_err),
                  HTH_EIO);
     folder_fini(&f);
 }
@@ -422,8 +398,7 @@ Test(gguf, writer_names_and_shapes)
     w = start_writer(&f);
     hth_gguf_abandon(w);
     hth_gguf_abandon(NULL);
-    strcat(f.path, ".part");
-    cr_expect(access(f.path, F_OK) != 0);
+    cr_expect_eq(folder_count(&f), 0);
     folder_fini(&f);
 }
 
@@ -437,8 +412,8 @@ Test(gguf, writer_without_tensors)
     folder_init(&f);
     w = start_writer(&f);
     put_keys(w);
-    cr_assert_eq(hth_gguf_finish(w, &f.err), 0, "%s", f.err.text);
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_finish(w, &g_err), 0, "%s", g_err.text);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     check_keys(g);
     cr_expect_eq(hth_gguf_tensor_count(g), 0);
     hth_gguf_close(g);
@@ -457,7 +432,7 @@ Test(gguf, copies_are_the_same_file)
 
     golden_file(path, sizeof path, "qwen3moe-Q8_0");
     folder_init(&f);
-    cr_assert_eq(hth_gguf_open(&g, path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, path, &g_err), 0, "%s", g_err.text);
     w = start_writer(&f);
     for (size_t i = 0; i < hth_gguf_kv_count(g); i++)
         hth_gguf_put_copy(w, hth_gguf_kv_at(g, i));
@@ -469,9 +444,9 @@ Test(gguf, copies_are_the_same_file)
     for (size_t i = 0; i < hth_gguf_tensor_count(g); i++) {
         const struct hth_tensor *t = hth_gguf_tensor_at(g, i);
 
-        cr_assert_eq(hth_gguf_put_data(w, t->data, t->bytes, &f.err), 0);
+        cr_assert_eq(hth_gguf_put_data(w, t->data, t->bytes, &g_err), 0);
     }
-    cr_assert_eq(hth_gguf_finish(w, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_finish(w, &g_err), 0, "%s", g_err.text);
     a = read_file(path, &a_size);
     b = read_file(f.path, &b_size);
     cr_assert(a != NULL && b != NULL);
@@ -497,7 +472,7 @@ static void write_part(struct folder *f, const char *name, struct split s)
     static const float data[] = {1, 2, 3, 4};
     struct hth_gguf_writer *w;
 
-    cr_assert_eq(hth_gguf_create(&w, in_folder(f, name), &f->err), 0);
+    cr_assert_eq(hth_gguf_create(&w, folder_path(f, name), &g_err), 0);
     if (s.no >= 0)
         hth_gguf_put_u32(w, "split.no", (uint32_t)s.no);
     if (s.count >= 0)
@@ -505,8 +480,8 @@ static void write_part(struct folder *f, const char *name, struct split s)
     if (s.total >= 0)
         hth_gguf_put_u32(w, "split.tensors.count", (uint32_t)s.total);
     hth_gguf_put_tensor(w, s.tensor, HTH_F32, 1, ne);
-    cr_assert_eq(hth_gguf_put_data(w, data, sizeof data, &f->err), 0);
-    cr_assert_eq(hth_gguf_finish(w, &f->err), 0, "%s", f->err.text);
+    cr_assert_eq(hth_gguf_put_data(w, data, sizeof data, &g_err), 0);
+    cr_assert_eq(hth_gguf_finish(w, &g_err), 0, "%s", g_err.text);
 }
 
 #define PART_1 "m-00001-of-00003.gguf"
@@ -528,26 +503,26 @@ Test(gguf, split_opens_as_one)
     float data[4];
 
     write_three(&f);
-    cr_assert_eq(hth_gguf_open(&g, in_folder(&f, PART_1), &f.err), 0, "%s",
-                 f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, folder_path(&f, PART_1), &g_err), 0, "%s",
+                 g_err.text);
     cr_expect_eq(hth_gguf_parts(g), 3);
     cr_assert_eq(hth_gguf_tensor_count(g), 3);
     cr_expect_eq(hth_gguf_tensor(g, "c")->part, 2);
     cr_expect_str_eq(hth_gguf_tensor_at(g, 1)->name, "b");
-    cr_expect_str_eq(hth_gguf_part_path(g, 2), in_folder(&f, PART_3));
+    cr_expect_str_eq(hth_gguf_part_path(g, 2), folder_path(&f, PART_3));
     cr_expect_eq(hth_gguf_file_bytes(g), hth_gguf_part_bytes(g, 0) +
                                              hth_gguf_part_bytes(g, 1) +
                                              hth_gguf_part_bytes(g, 2));
     cr_assert_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"),
-                               (struct hth_read){0, data, 16}, &f.err),
+                               (struct hth_read){0, data, 16}, &g_err),
                  0);
     cr_expect_eq(data[2], 3.0f);
     /* Cut short while open: an error with the file's name, no signal. */
-    cr_assert_eq(truncate(in_folder(&f, PART_2), 16), 0);
+    cr_assert_eq(truncate(folder_path(&f, PART_2), 16), 0);
     cr_expect_eq(hth_gguf_read(g, hth_gguf_tensor(g, "b"),
-                               (struct hth_read){0, data, 16}, &f.err),
+                               (struct hth_read){0, data, 16}, &g_err),
                  HTH_EIO);
-    cr_expect(strstr(f.err.text, PART_2) != NULL, "%s", f.err.text);
+    cr_expect(strstr(g_err.text, PART_2) != NULL, "%s", g_err.text);
     hth_gguf_close(g);
     folder_fini(&f);
 }
@@ -561,11 +536,11 @@ static void expect_bad_part(const char *file, struct split s, int status,
 
     write_three(&f);
     if (s.tensor == NULL)
-        cr_assert_eq(unlink(in_folder(&f, file)), 0);
+        cr_assert_eq(unlink(folder_path(&f, file)), 0);
     else
         write_part(&f, file, s);
-    cr_expect_eq(hth_gguf_open(&g, in_folder(&f, PART_1), &f.err), status);
-    cr_expect(strstr(f.err.text, says) != NULL, "%s", f.err.text);
+    cr_expect_eq(hth_gguf_open(&g, folder_path(&f, PART_1), &g_err), status);
+    cr_expect(strstr(g_err.text, says) != NULL, "%s", g_err.text);
     folder_fini(&f);
 }
 
@@ -599,20 +574,20 @@ Test(gguf, split_names)
 
     folder_init(&f);
     write_part(&f, "plain.gguf", (struct split){0, 2, 2, "a"});
-    cr_expect_eq(hth_gguf_open(&g, f.path, &f.err), HTH_EFORMAT);
-    cr_expect(strstr(f.err.text, "NAME-00001-of-00002.gguf") != NULL);
+    cr_expect_eq(hth_gguf_open(&g, f.path, &g_err), HTH_EFORMAT);
+    cr_expect(strstr(g_err.text, "NAME-00001-of-00002.gguf") != NULL);
     write_part(&f, "m-00001-of-00001.gguf", (struct split){0, 1, 1, "a"});
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     hth_gguf_close(g);
     write_part(&f, "-00001-of-00001.gguf", (struct split){-1, -1, -1, "a"});
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     hth_gguf_close(g);
     write_part(&f, "m-0000x-of-00002.gguf", (struct split){-1, -1, -1, "a"});
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     hth_gguf_close(g);
     write_part(&f, "a", (struct split){-1, -1, -1, "a"});
     cr_assert_eq(chdir(f.dir), 0);
-    cr_assert_eq(hth_gguf_open(&g, "a", &f.err), 0, "%s", f.err.text);
+    cr_assert_eq(hth_gguf_open(&g, "a", &g_err), 0, "%s", g_err.text);
     hth_gguf_close(g);
     folder_fini(&f);
 }
@@ -640,21 +615,21 @@ Test(gguf, what_cannot_be_opened)
     folder_init(&f);
     memset(path, 'x', sizeof path);
     memcpy(path + sizeof path - 9, "end.gguf", 9);
-    cr_expect_eq(hth_gguf_open(&g, path, &f.err), HTH_EIO);
-    cr_expect(strncmp(f.err.text, "open ...xxx", 11) == 0, "%s", f.err.text);
-    cr_expect(strstr(f.err.text, "end.gguf: ") != NULL, "%s", f.err.text);
-    fclose(fopen(in_folder(&f, "empty.gguf"), "w"));
-    cr_expect_eq(hth_gguf_open(&g, f.path, &f.err), HTH_EFORMAT);
-    cr_expect(strstr(f.err.text, "is empty") != NULL, "%s", f.err.text);
-    cr_assert_eq(mkfifo(in_folder(&f, "fifo.gguf"), 0600), 0);
-    cr_expect_eq(hth_gguf_open(&g, f.path, &f.err), HTH_EIO);
-    cr_expect_eq(hth_gguf_open(&g, f.dir, &f.err), HTH_EIO);
-    cr_expect(strstr(f.err.text, "no regular file") != NULL);
-    cr_expect_eq(hth_gguf_open(&g, in_folder(&f, "absent"), &f.err), HTH_EIO);
-    cr_expect(strstr(f.err.text, "open ") != NULL &&
-              strstr(f.err.text, "absent: No such file") != NULL);
+    cr_expect_eq(hth_gguf_open(&g, path, &g_err), HTH_EIO);
+    cr_expect(strncmp(g_err.text, "open ...xxx", 11) == 0, "%s", g_err.text);
+    cr_expect(strstr(g_err.text, "end.gguf: ") != NULL, "%s", g_err.text);
+    fclose(fopen(folder_path(&f, "empty.gguf"), "we"));
+    cr_expect_eq(hth_gguf_open(&g, f.path, &g_err), HTH_EFORMAT);
+    cr_expect(strstr(g_err.text, "is empty") != NULL, "%s", g_err.text);
+    cr_assert_eq(mkfifo(folder_path(&f, "fifo.gguf"), 0600), 0);
+    cr_expect_eq(hth_gguf_open(&g, f.path, &g_err), HTH_EIO);
+    cr_expect_eq(hth_gguf_open(&g, f.dir, &g_err), HTH_EIO);
+    cr_expect(strstr(g_err.text, "no regular file") != NULL);
+    cr_expect_eq(hth_gguf_open(&g, folder_path(&f, "absent"), &g_err), HTH_EIO);
+    cr_expect(strstr(g_err.text, "open ") != NULL &&
+              strstr(g_err.text, "absent: No such file") != NULL);
     write_part(&f, "m.gguf", (struct split){-1, -1, -1, "a"});
-    cr_assert_eq(hth_gguf_open(&g, f.path, &f.err), 0);
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0);
     cr_expect_eq(count_fds(), before + 1);
     hth_gguf_close(g);
     cr_expect_eq(count_fds(), before, "descriptors are closed");

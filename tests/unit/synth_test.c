@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/limits.h"
 #include "kernels/quant.h"
@@ -16,6 +15,7 @@
 #include "model/gguf.h"
 #include "model/spec.h"
 #include "model/tokenizer.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/support.h"
 
 /* ---- shapes ------------------------------------------------------------ */
@@ -104,24 +104,7 @@ Test(synth, wrong_shapes_are_refused)
 
 /* ---- files ------------------------------------------------------------- */
 
-struct folder {
-    char dir[64];
-    char path[128];
-    struct hth_err err;
-};
-
-static void folder_init(struct folder *f)
-{
-    strcpy(f->dir, "/tmp/synth_test.XXXXXX");
-    cr_assert(mkdtemp(f->dir) != NULL);
-    snprintf(f->path, sizeof f->path, "%s/m.gguf", f->dir);
-}
-
-static void folder_fini(struct folder *f)
-{
-    unlink(f->path);
-    cr_expect_eq(rmdir(f->dir), 0, "something was left in %s", f->dir);
-}
+static struct hth_err g_err; /* of the test that runs; one process each */
 
 static struct hth_gguf *write_model(struct folder *f, const char *shape,
                                     const char *type)
@@ -129,9 +112,9 @@ static struct hth_gguf *write_model(struct folder *f, const char *shape,
     struct hth_synth_opts opts = {.shape = shape, .type = type, .seed = 5};
     struct hth_gguf *g;
 
-    cr_assert_eq(hth_synth_write(&opts, f->path, &f->err), 0, "%s %s: %s",
-                 shape, type, f->err.text);
-    cr_assert_eq(hth_gguf_open(&g, f->path, &f->err), 0, "%s", f->err.text);
+    cr_assert_eq(hth_synth_write(&opts, folder_path(f, "m.gguf"), &g_err), 0,
+                 "%s %s: %s", shape, type, g_err.text);
+    cr_assert_eq(hth_gguf_open(&g, f->path, &g_err), 0, "%s", g_err.text);
     return g;
 }
 
@@ -174,10 +157,10 @@ Test(synth, files_are_models)
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct hth_gguf *g = write_model(&f, shapes[i][0], shapes[i][1]);
 
-        cr_expect_eq(hth_spec_read(spec, g, &f.err), 0, "%s %s: %s",
-                     shapes[i][0], shapes[i][1], f.err.text);
-        cr_expect_eq(hth_tokenizer_open(&tokens, g, &f.err), 0, "%s",
-                     f.err.text);
+        cr_expect_eq(hth_spec_read(spec, g, &g_err), 0, "%s %s: %s",
+                     shapes[i][0], shapes[i][1], g_err.text);
+        cr_expect_eq(hth_tokenizer_open(&tokens, g, &g_err), 0, "%s",
+                     g_err.text);
         cr_expect_eq(hth_tokenizer_vocab(tokens), spec->vocab);
         cr_expect_eq(spec->tied, strstr(shapes[i][0], "tied") != NULL);
         hth_tokenizer_close(tokens);
@@ -318,8 +301,8 @@ Test(synth, same_seed_same_file)
     for (int i = 0; i < 3; i++) {
         opts.seed = i < 2 ? 1 : 2;
         steps = (struct steps){0};
-        cr_assert_eq(hth_synth_write(&opts, f.path, &f.err), 0, "%s",
-                     f.err.text);
+        cr_assert_eq(hth_synth_write(&opts, folder_path(&f, "m.gguf"), &g_err),
+                     0, "%s", g_err.text);
         cr_expect(steps.calls > 0 && steps.last == steps.total);
         image[i] = read_file(f.path, &size[i]);
     }
@@ -346,12 +329,14 @@ Test(synth, refusals_leave_nothing)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         opts.shape = bad[i][0];
         opts.type = bad[i][1];
-        cr_expect_eq(hth_synth_write(&opts, f.path, &f.err), HTH_EUSAGE);
-        cr_expect(strstr(f.err.text, bad[i][2]) != NULL, "%s", f.err.text);
+        cr_expect_eq(hth_synth_write(&opts, folder_path(&f, "m.gguf"), &g_err),
+                     HTH_EUSAGE);
+        cr_expect(strstr(g_err.text, bad[i][2]) != NULL, "%s", g_err.text);
     }
     opts.shape = "tiny";
     opts.type = "F16";
-    cr_expect_eq(hth_synth_write(&opts, "/nonexistent/x", &f.err), HTH_EIO);
+    cr_expect_eq(hth_synth_write(&opts, "/nonexistent/x", &g_err), HTH_EIO);
+    cr_expect_eq(folder_count(&f), 0);
     folder_fini(&f);
 }
 
@@ -401,7 +386,7 @@ Test(synth, tokenizers_of_all_sizes)
         snprintf(shape, sizeof shape, "d=2,layers=1,heads=1,ff=1,vocab=%u",
                  sizes[i].vocab);
         g = write_model(&f, shape, "F32");
-        cr_assert_eq(hth_tokenizer_open(&t, g, &f.err), 0, "%s", f.err.text);
+        cr_assert_eq(hth_tokenizer_open(&t, g, &g_err), 0, "%s", g_err.text);
         check_tokens(t, sizes[i].vocab, sizes[i].most);
         hth_tokenizer_close(t);
         hth_gguf_close(g);
