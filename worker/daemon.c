@@ -25,6 +25,8 @@
 #define RETRY_MS 500u
 #define RETRY_SLICE_MS 50u
 #define FAREWELL_MS 300u
+#define KNOCK_AFTER_MS 2000u  /* without the coordinator: find out why */
+#define KNOCK_AGAIN_MS 30000u /* and say so again */
 
 struct daemon {
     const struct hth_worker_opts *opts;
@@ -183,30 +185,64 @@ static int poll_once(struct daemon *w, struct hth_uplink_slot *slot,
     return obey(w, &answer.u.command, err);
 }
 
-/* A state of the connection worth one line each time it turns. */
-static void note_connection(bool *connected, int status,
+/* What is known about the control connection, for one line each time it turns
+ * and one now and then while it is missing. */
+struct contact {
+    bool connected;
+    uint64_t knock_ms; /* when to look next why it is missing */
+};
+
+/* The control library retries without ever saying why. The data port's
+ * handshake does say: nobody listens, another cluster's coordinator, a
+ * certificate that is refused. A link that does open is refused there for
+ * having no session, which is as good as a welcome. */
+static void knock(struct daemon *w)
+{
+    const struct hth_coordinator *c = hth_identity_coordinator(w->identity);
+    struct hth_link_opts o = {
+        .identity = w->identity, .name = w->name, .expect_id = c->id};
+    struct hth_link *link = NULL;
+    struct hth_err err = {0};
+
+    if (hth_link_connect(&link, w->opts->host, w->opts->port, &o, &err) ==
+            HTH_OK ||
+        err.status == HTH_EBUSY)
+        hth_fail(&err, HTH_ETIMEDOUT,
+                 "%s answers on port %u but not on the control port %u; check "
+                 "its firewall",
+                 w->opts->host, w->opts->port, w->opts->port + 1u);
+    hth_link_close(link);
+    hth_log(HTH_LOG_WARN, "COORDINATOR-AWAY",
+            "%s; trying again until it is "
+            "there",
+            err.text);
+}
+
+static void note_connection(struct daemon *w, struct contact *c, int status,
                             const struct hth_err *err)
 {
     bool now = status == HTH_OK;
 
-    if (now == *connected)
+    if (!now && !c->connected && hth_now_ms() >= c->knock_ms) {
+        knock(w);
+        c->knock_ms = hth_now_ms() + KNOCK_AGAIN_MS;
+    }
+    if (now == c->connected)
         return;
-    *connected = now;
+    c->connected = now;
+    c->knock_ms = hth_now_ms() + KNOCK_AGAIN_MS;
     if (now)
         hth_log(HTH_LOG_NOTICE, "COORDINATOR-FOUND",
-                "connected, waiting for "
-                "work");
+                "connected, waiting for work");
     else
         hth_log(HTH_LOG_WARN, "COORDINATOR-LOST",
-                "%s; trying again until it "
-                "is back",
-                err->text);
+                "%s; trying again until it is back", err->text);
 }
 
 static int obey_until_stopped(struct daemon *w, struct hth_err *err)
 {
     struct hth_uplink_slot slot = {0};
-    bool connected = false;
+    struct contact contact = {.knock_ms = hth_now_ms() + KNOCK_AFTER_MS};
     uint64_t seen = 0;
     uint32_t hellos = 0;
     int status;
@@ -218,7 +254,7 @@ static int obey_until_stopped(struct daemon *w, struct hth_err *err)
             status == HTH_EEXIST)
             break;
         if (status != HTH_ECANCELLED)
-            note_connection(&connected, status, err);
+            note_connection(w, &contact, status, err);
         if (status != HTH_OK)
             pause_ms(w, RETRY_MS);
         status = HTH_OK;

@@ -13,8 +13,10 @@ join() { # join BOX CODE STATE: exit code of a worker that should be refused
 }
 
 say "a wrong code"
+new_code >/dev/null
 join 2 AAAA-AAAA "$TMP/x1"
 [ $? -eq 4 ] || fail "exit code of a wrong code: $(cat "$TMP/join.log")"
+grep -q "code is wrong" "$TMP/join.log" || fail "no reason given"
 say "$(tail -1 "$TMP/join.log")"
 
 if command -v tcpdump >/dev/null; then
@@ -65,7 +67,9 @@ on w2 timeout -s INT 4 "$HEARTH" worker --join 127.0.0.1:40000 --code "$other" \
     --name foreign --state-dir "$TMP/x3" --store "$TMP/s" >/dev/null 2>&1
 on w2 timeout -s INT 8 "$HEARTH" worker --join "10.77.2.1:$PORT" --name foreign \
     --state-dir "$TMP/x3" --store "$TMP/s" >"$TMP/join.out" 2>"$TMP/join.log"
+[ -s "$TMP/x3/device.crt" ] || fail "it did not pair with its own cluster"
 hearth_co nodes | grep -q foreign && fail "a foreign device is a member"
+grep -q "not of this cluster" "$TMP/join.log" || fail "no reason given"
 say "$(tail -1 "$TMP/join.log")"
 
 say "garbage on both ports does no harm"
