@@ -10,6 +10,9 @@
 #define TILE_ROWS 4u
 #define TILE 2u
 #define FETCH_BYTES 1024 /* ahead, in each row of weights */
+/* Blocks of weights and of x, in a second-level cache of 1 MB or more. */
+#define W_BYTES (512u << 10)
+#define X_BYTES (256u << 10)
 
 struct tile {
     const uint8_t *w;
@@ -122,22 +125,46 @@ HTH_INLINE void run(uint32_t type, struct tile t, uint32_t count, uint32_t n)
     }
 }
 
+static void run_block(uint32_t type, const struct tile *t, uint32_t count,
+                      uint32_t n)
+{
+    if (type == HTH_F32)
+        run(HTH_F32, *t, count, n);
+    else if (type == HTH_F16)
+        run(HTH_F16, *t, count, n);
+    else
+        run(HTH_BF16, *t, count, n);
+}
+
+/* How many rows of that size to keep in a second-level cache. */
+static uint32_t block_rows(size_t bytes, size_t row_bytes)
+{
+    size_t rows = bytes / (row_bytes + 1) & ~(size_t)7;
+
+    return rows > 8 ? (uint32_t)rows : 8;
+}
+
+/* Weights and x are cut into blocks that stay in cache while each row of one
+ * meets each row of the other. */
 void hth__gemm_float_avx2(const struct hth_mat *w, uint32_t first,
                           uint32_t count, const float *x, size_t ldx,
                           uint32_t n, float *y, size_t ldy)
 {
-    struct tile t = {(const uint8_t *)w->data + first * w->row_bytes,
-                     w->row_bytes,
-                     x,
-                     ldx,
-                     w->cols,
-                     y + first,
-                     ldy};
+    uint32_t w_rows = block_rows(W_BYTES, w->row_bytes);
+    uint32_t x_rows = block_rows(X_BYTES, w->cols * sizeof *x);
 
-    if (w->type == HTH_F32)
-        run(HTH_F32, t, count, n);
-    else if (w->type == HTH_F16)
-        run(HTH_F16, t, count, n);
-    else
-        run(HTH_BF16, t, count, n);
+    for (uint32_t o = 0; o < count; o += w_rows)
+        for (uint32_t r = 0; r < n; r += x_rows) {
+            size_t row = first + o;
+            struct tile t = {(const uint8_t *)w->data + row * w->row_bytes,
+                             w->row_bytes,
+                             x + r * ldx,
+                             ldx,
+                             w->cols,
+                             y + r * ldy + row,
+                             ldy};
+
+            run_block(w->type, &t, count - o < w_rows ? count - o : w_rows,
+                      n - r < x_rows ? n - r : x_rows);
+        }
 }

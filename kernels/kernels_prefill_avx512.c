@@ -75,49 +75,53 @@ struct source {
     uint32_t rows; /* 1 to PANEL_ROWS; the others repeat the last */
 };
 
-HTH_INLINE void fill_panel(uint32_t type, const struct source *from,
-                           struct panel *panel)
-{
-    size_t chunk_bytes = hth_wtraits(type).chunk_bytes;
-    struct hth_wchunk rows[LANES];
+typedef void (*unpack_fn)(const uint8_t *p, uint32_t blocks,
+                          struct hth_wchunk *k);
 
-    for (uint32_t b = 0; b < panel->blocks; b += LANES) {
-        uint32_t left = panel->blocks - b;
-        size_t at = b / LANES * chunk_bytes;
-
-        for (uint32_t i = 0; i < PANEL_ROWS; i++) {
-            uint32_t row = i < from->rows ? i : from->rows - 1;
-            const uint8_t *w = from->w + row * from->row_bytes + at;
-
-            if (left >= LANES)
-                hth_unpack_chunk(type, w, LANES, &rows[i % LANES]);
-            else
-                hth_unpack_chunk(type, w, left, &rows[i % LANES]);
-            if (i % LANES == LANES - 1)
-                spread_chunk(rows, i / LANES, b, left, panel);
-        }
+#define UNPACK_OF(name)                                          \
+    static void unpack_##name(const uint8_t *p, uint32_t blocks, \
+                              struct hth_wchunk *k)              \
+    {                                                            \
+        if (blocks == LANES)                                     \
+            hth_unpack_chunk(HTH_##name, p, LANES, k);           \
+        else                                                     \
+            hth_unpack_chunk(HTH_##name, p, blocks, k);          \
     }
-}
+HTH_QUANT_TYPES(UNPACK_OF)
 
-#define FILL_OF(name)                                                       \
-    static void fill_##name(const struct source *from, struct panel *panel) \
-    {                                                                       \
-        fill_panel(HTH_##name, from, panel);                                \
-    }
-HTH_QUANT_TYPES(FILL_OF)
-
-typedef void (*fill_fn)(const struct source *from, struct panel *panel);
-
-static fill_fn fill_of(uint32_t type)
+static unpack_fn unpack_of(uint32_t type)
 {
     switch (type) {
 #define CASE(name)   \
     case HTH_##name: \
-        return fill_##name;
+        return unpack_##name;
         HTH_QUANT_TYPES(CASE)
 #undef CASE
     default:
         return NULL;
+    }
+}
+
+static void fill_panel(uint32_t type, const struct source *from,
+                       struct panel *panel)
+{
+    size_t chunk_bytes = hth_wtraits(type).chunk_bytes;
+    unpack_fn unpack = unpack_of(type);
+    struct hth_wchunk rows[LANES];
+
+    memset(rows, 0, sizeof rows); /* types without minima leave m alone */
+    for (uint32_t b = 0; b < panel->blocks; b += LANES) {
+        uint32_t left = panel->blocks - b < LANES ? panel->blocks - b : LANES;
+        size_t at = b / LANES * chunk_bytes;
+
+        for (uint32_t i = 0; i < PANEL_ROWS; i++) {
+            uint32_t row = i < from->rows ? i : from->rows - 1;
+
+            unpack(from->w + row * from->row_bytes + at, left,
+                   &rows[i % LANES]);
+            if (i % LANES == LANES - 1)
+                spread_chunk(rows, i / LANES, b, left, panel);
+        }
     }
 }
 
@@ -317,7 +321,6 @@ void hth__prefill_avx512(const struct hth_q8_product *job)
 {
     const struct hth_mat *w = job->w;
     uint32_t blocks = w->cols / HTH_Q8_BLOCK;
-    fill_fn fill = fill_of(w->type);
     struct panel panel;
 
     for (uint32_t o = 0; o < job->count; o += PANEL_ROWS) {
@@ -334,7 +337,7 @@ void hth__prefill_avx512(const struct hth_q8_product *job)
 
             panel.blocks = (uint32_t)(blocks - b < PANEL_BLOCKS ? blocks - b
                                                                 : PANEL_BLOCKS);
-            fill(&from, &panel);
+            fill_panel(w->type, &from, &panel);
             run_panel(job, &panel, (uint32_t)b, &to);
             b += panel.blocks;
         } while (b < blocks);

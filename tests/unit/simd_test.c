@@ -199,3 +199,33 @@ Test(simd, no_columns_make_zero)
         }
     }
 }
+
+/* The x86 sets add in the same order: the same bits. */
+Test(simd, x86_sets_agree)
+{
+    struct hth_rng rng;
+    enum { ROWS = 37, N = 6, COLS = 2304 };
+
+    hth_rng_init(&rng, 15);
+    for (uint32_t i = 0; i < QUANTISED; i++) {
+        struct hth_mat w = simd_matrix(&rng, g_quantised[i], ROWS, COLS);
+        float *v = simd_floats(&rng, (size_t)N * COLS, 1.0f);
+        struct hth_q8 x = simd_q8(v, N, COLS);
+        static float want[N * ROWS], got[N * ROWS];
+        const char *first = NULL;
+
+        for (uint32_t k = 0; simd_usable_at(k) != NULL; k++) {
+            const struct hth_isa *isa = simd_usable_at(k);
+
+            if (strncmp(isa->name, "avx", 3) != 0)
+                continue;
+            isa->gemm_q8(&w, 0, ROWS, &x, got, ROWS);
+            if (first == NULL)
+                memcpy(want, got, sizeof want);
+            cr_assert_arr_eq(got, want, sizeof want, "%s: %s, %s",
+                             hth_type_info(w.type)->name, isa->name,
+                             first != NULL ? first : "");
+            first = isa->name;
+        }
+    }
+}
