@@ -110,9 +110,9 @@ void hth_link_shutdown(struct hth_link *l);
 /* ---- blocking ------------------------------------------------------------ */
 
 /* Send n bytes (0 is fine) under a tag. Returns when the last byte is with the
- * kernel. While the peer is sending too, what arrives is buffered up to
- * HTH_LINK_INBOX_BYTES; more than that in both directions at once wants
- * hth_link_exchange(). */
+ * kernel. While sending is stuck because the peer is sending too, what arrives
+ * is read ahead, up to HTH_LINK_INBOX_BYTES; more than that in both directions
+ * at once wants hth_link_exchange(). */
 HTH_MUST_CHECK int hth_link_send(struct hth_link *l, uint64_t tag,
                                  const void *src, size_t n,
                                  uint32_t timeout_ms);
@@ -154,17 +154,17 @@ HTH_MUST_CHECK int hth_link_post(struct hth_link *l, uint64_t tag,
  * have msg->tag and at most msg->max bytes. HTH_EBUSY while one is pending. */
 HTH_MUST_CHECK int hth_link_expect(struct hth_link *l,
                                    struct hth_link_msg *msg);
-/* Move what can be moved now, in both directions, without waiting. Returns
- * the number of frames and bytes-in-part moved as a positive count, 0 if
- * nothing moved, or a negative status. */
+/* Move what can be moved now, in both directions, without waiting. Returns 1
+ * if anything moved, 0 if not, or a negative status. */
 HTH_MUST_CHECK int hth_link_progress(struct hth_link *l);
 bool hth_link_sent(const struct hth_link *l);     /* no send pending */
 bool hth_link_received(const struct hth_link *l); /* no receive pending */
 
-/* Drive links (entries may be NULL) until at least one of them moved, or one
- * frame's time has passed without: then every link that has something pending
- * for longer than timeout_ms fails with HTH_ETIMEDOUT. Returns 0, or the status
- * of the first link that failed (see hth_link_error() of each). */
+/* Drive up to HTH_RANKS_MAX links (entries may be NULL) until at least one of
+ * them moved or nothing is pending on any. When nothing moves, each link whose
+ * frame has been due for timeout_ms fails with HTH_ETIMEDOUT; while others keep
+ * moving, that is found a little later. Returns 0, or the status of the first
+ * link that failed (see hth_link_error() of each). */
 HTH_MUST_CHECK int hth_link_wait(struct hth_link *const *links, uint32_t count,
                                  uint32_t timeout_ms);
 
