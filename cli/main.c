@@ -37,18 +37,22 @@ static int print_help(const struct hth_verb *verb, struct hth_err *err)
     return rc;
 }
 
-/* Whatever a verb returned, output that did not arrive is a failure. */
+/* Whatever a verb returned, output that did not arrive is a failure. Help takes
+ * no settings: it must work where they are broken. */
 static int run_verb(const struct hth_verb *verb, char **argv)
 {
-    struct hth_opt_sources from = {.environment = (const char *const *)environ};
+    struct hth_opt_sources from = {0};
     char config[HTH_PATH_BYTES_MAX];
     struct hth_err err = {0};
     struct hth_args args;
     int rc;
 
-    if (hth_path_config(config, sizeof config, &err) == HTH_OK)
-        from.config_path = config;
-    from.config_required = getenv("HEARTH_CONFIG") != NULL;
+    if (verb->run != hth_verb_help) {
+        from.environment = (const char *const *)environ;
+        if (hth_path_config(config, sizeof config, &err) == HTH_OK)
+            from.config_path = config;
+        from.config_required = getenv("HEARTH_CONFIG") != NULL;
+    }
     rc = hth_args_parse(&args, verb, &from, argv, &err);
     if (rc == HTH_OK) {
         rc = args.help ? print_help(verb, &err) : verb->run(&args, &err);

@@ -61,6 +61,8 @@ mkdir -p "$XDG_CONFIG_HOME/hearth"
 echo 'colour = red' >"$XDG_CONFIG_HOME/hearth/config.ini"
 expect 2 version
 err_has 'config.ini:1: unknown key colour'
+expect 0 help serve
+expect 0 serve --help
 HEARTH_CONFIG=/dev/null expect 0 version
 HEARTH_CONFIG=/nonexistent expect 1 version
 rm "$XDG_CONFIG_HOME/hearth/config.ini"
