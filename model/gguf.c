@@ -165,7 +165,8 @@ static int split_count(const struct gguf_part *first, uint32_t *out,
     return 0;
 }
 
-/* What a part says about itself against what its place demands. */
+/* What a part says about itself against what its place demands. A split that
+ * was merged again has a count of 0. */
 static int check_split_keys(const struct gguf_part *part, uint32_t no,
                             uint32_t count, struct hth_err *err)
 {
@@ -176,7 +177,7 @@ static int check_split_keys(const struct gguf_part *part, uint32_t no,
         rc = optional_uint(part, "split.count", 1, &own_count, err);
     if (rc != 0)
         return rc;
-    if (own_count != count)
+    if (own_count != count && !(count == 1 && own_count == 0))
         return hth_fail(err, HTH_EFORMAT,
                         "%s: belongs to a split of %" PRIu64 " parts, not "
                         "%" PRIu32 "; the parts are of different models",

@@ -576,6 +576,9 @@ Test(gguf, split_names)
     write_part(&f, "plain.gguf", (struct split){0, 2, 2, "a"});
     cr_expect_eq(hth_gguf_open(&g, f.path, &g_err), HTH_EFORMAT);
     cr_expect(strstr(g_err.text, "NAME-00001-of-00002.gguf") != NULL);
+    write_part(&f, "merged.gguf", (struct split){0, 0, 1, "a"});
+    cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
+    hth_gguf_close(g);
     write_part(&f, "m-00001-of-00001.gguf", (struct split){0, 1, 1, "a"});
     cr_assert_eq(hth_gguf_open(&g, f.path, &g_err), 0, "%s", g_err.text);
     hth_gguf_close(g);
