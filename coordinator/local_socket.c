@@ -86,7 +86,7 @@ int hth_local_make(const char *state_dir, char url[HTH_LOCAL_URL_MAX],
     (void)unlink(path);
     snprintf(path, sizeof path, "%s/socket", run_dir);
     if (fits(path))
-        snprintf(url, HTH_LOCAL_URL_MAX, "ipc://%s", path);
+        snprintf(url, HTH_LOCAL_URL_MAX, "ipc://%.140s", path);
     else if ((status = make_short(run_dir, url, err)) != HTH_OK) {
         close(fd);
         return status;

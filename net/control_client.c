@@ -309,8 +309,8 @@ int hth_control_wait(struct hth_control_slot *s, struct hth_blob *out,
     bool stop = false;
     int rv;
 
-    HTH_ASSERT(s->state != SLOT_IDLE);
     pthread_mutex_lock(&s->lock);
+    HTH_ASSERT(s->state != SLOT_IDLE);
     while (s->state != SLOT_DONE && !stop) {
         stop = atomic_load(&s->client->interrupted);
         if (!stop)

@@ -47,9 +47,16 @@ struct daemon {
     bool changed;
 };
 
+/* Set by a signal handler, perhaps on another thread: an atomic read, which
+ * volatile alone does not promise. */
+static bool told_to_stop(const struct daemon *w)
+{
+    return __atomic_load_n(w->stop, __ATOMIC_RELAXED) != 0;
+}
+
 static bool stopping(const struct daemon *w)
 {
-    return *w->stop != 0 || atomic_load(&w->ending);
+    return told_to_stop(w) || atomic_load(&w->ending);
 }
 
 static void pause_ms(const struct daemon *w, uint32_t ms)
@@ -134,7 +141,7 @@ static void *watch_main(void *arg)
 
     while (!stopping(w))
         hth_sleep_ms(RETRY_SLICE_MS);
-    if (*w->stop != 0)
+    if (told_to_stop(w))
         say_farewell(w);
     hth_uplink_interrupt(w->uplink);
     on_change(w);
@@ -412,7 +419,7 @@ int hth_worker_run(const struct hth_worker_opts *opts,
     if (status == HTH_OK)
         status = obey_until_stopped(&w, &local);
     close_all(&w);
-    if (*stop != 0)
+    if (told_to_stop(&w))
         return HTH_OK;
     return status == HTH_OK ? HTH_OK : hth_fail(err, status, "%s", local.text);
 }
