@@ -35,8 +35,10 @@ struct span {
     size_t row_bytes;   /* between rows of w */
     size_t ahead_bytes; /* how far before its use to fetch a byte */
     uint32_t rows;      /* 1 to LANES */
-    uint32_t blocks;    /* of 32 columns */
-    uint32_t n;         /* 1 to HTH_DECODE_ROWS */
+    uint32_t block;     /* the first, of 32 columns */
+    uint32_t blocks;    /* how many */
+    uint32_t row;       /* the first, of x */
+    uint32_t n;         /* how many: 1 to HTH_DECODE_ROWS */
     uint32_t chunks;    /* between the rows of x in the room */
 };
 
@@ -45,10 +47,10 @@ struct room {
     __m512 p[ROOM_CHUNKS][LANES]; /* [chunk][row of weights], blocks in lanes */
 };
 
-static void load_xchunk(const struct hth_q8 *x, size_t row, uint32_t block,
-                        uint32_t blocks, int offset, struct xchunk *out)
+/* Blocks [at, at + blocks) of x, counted through its rows. */
+static void load_xchunk(const struct hth_q8 *x, size_t at, uint32_t blocks,
+                        struct hth_wtraits traits, struct xchunk *out)
 {
-    size_t all = x->cols / HTH_Q8_BLOCK, at = row * all + block;
     const int8_t *q = x->q + at * HTH_Q8_BLOCK;
     __m512i sums, first, second;
 
@@ -63,39 +65,24 @@ static void load_xchunk(const struct hth_q8 *x, size_t row, uint32_t block,
     sums = hth_load_part(x->sums + 2 * at, 4 * (size_t)blocks);
     first = _mm512_srai_epi32(_mm512_slli_epi32(sums, 16), 16);
     second = _mm512_srai_epi32(sums, 16);
+    if (!traits.halves) /* [0] is for the whole block */
+        first = _mm512_add_epi32(first, second);
     out->g[0] = _mm512_mul_ps(out->d, _mm512_cvtepi32_ps(first));
     out->g[1] = _mm512_mul_ps(out->d, _mm512_cvtepi32_ps(second));
-    out->off[0] = _mm512_mullo_epi32(first, _mm512_set1_epi32(-offset));
-    out->off[1] = _mm512_mullo_epi32(second, _mm512_set1_epi32(-offset));
+    out->off[0] = _mm512_mullo_epi32(first, _mm512_set1_epi32(-traits.offset));
+    out->off[1] = _mm512_mullo_epi32(second, _mm512_set1_epi32(-traits.offset));
 }
 
-/* Types with one scale per block use [0] for the whole block. */
-static void join_halves(const struct hth_q8 *x, size_t row, uint32_t block,
-                        uint32_t blocks, struct xchunk *c)
-{
-    size_t at = row * (x->cols / HTH_Q8_BLOCK) + block;
-    __m512i sums = hth_load_part(x->sums + 2 * at, 4 * (size_t)blocks);
-    __m512i all =
-        _mm512_add_epi32(_mm512_srai_epi32(_mm512_slli_epi32(sums, 16), 16),
-                         _mm512_srai_epi32(sums, 16));
-
-    c->g[0] = _mm512_mul_ps(c->d, _mm512_cvtepi32_ps(all));
-    c->off[0] = _mm512_add_epi32(c->off[0], c->off[1]);
-}
-
-static void load_x(const struct hth_q8 *x, uint32_t row, uint32_t block,
-                   const struct span *s, struct hth_wtraits traits,
-                   struct room *room)
+static void load_x(const struct hth_q8 *x, const struct span *s,
+                   struct hth_wtraits traits, struct room *room)
 {
     for (uint32_t r = 0; r < s->n; r++)
-        for (uint32_t b = 0; b < s->blocks; b += LANES) {
-            uint32_t count = s->blocks - b < LANES ? s->blocks - b : LANES;
-            struct xchunk *c = &room->x[r * s->chunks + b / LANES];
-
-            load_xchunk(x, row + r, block + b, count, traits.offset, c);
-            if (!traits.halves)
-                join_halves(x, row + r, block + b, count, c);
-        }
+        for (uint32_t b = 0; b < s->blocks; b += LANES)
+            load_xchunk(x,
+                        (size_t)(s->row + r) * (x->cols / HTH_Q8_BLOCK) +
+                            s->block + b,
+                        s->blocks - b < LANES ? s->blocks - b : LANES, traits,
+                        &room->x[r * s->chunks + b / LANES]);
 }
 
 /* The 16 scaled block products of a chunk of weights and one of x. */
@@ -226,18 +213,17 @@ static size_t ahead_bytes(size_t row_bytes, size_t span_bytes)
     return row_bytes * (AHEAD_BYTES / (span_bytes + 1) + 1);
 }
 
-/* Columns [block, block + s->blocks) of x rows [row, row + s->n) times all
- * weight rows of the job. */
+/* A span times all weight rows of the job. */
 static void run_span(const struct hth_q8_product *job, struct span *s,
-                     uint32_t row, uint32_t block, struct room *room)
+                     struct room *room)
 {
     const struct hth_mat *w = job->w;
     struct hth_wtraits traits = hth_wtraits(w->type);
-    size_t at = (size_t)block / LANES * traits.chunk_bytes;
+    size_t at = (size_t)s->block / LANES * traits.chunk_bytes;
     size_t bytes = (size_t)traits.chunk_bytes * s->blocks / LANES;
     rows_fn rows = rows_of(w->type);
 
-    load_x(job->x, row, block, s, traits, room);
+    load_x(job->x, s, traits, room);
     s->row_bytes = w->row_bytes;
     s->ahead_bytes = ahead_bytes(w->row_bytes, bytes);
     for (uint32_t o = 0; o < job->count; o += LANES) {
@@ -247,8 +233,8 @@ static void run_span(const struct hth_q8_product *job, struct span *s,
         s->rows = job->count - o < LANES ? job->count - o : LANES;
         rows(s, room);
         for (uint32_t r = 0; r < s->n; r++)
-            add_blocks(room->p + r * s->chunks, s, block == 0,
-                       job->y + (row + r) * job->ldy + first);
+            add_blocks(room->p + r * s->chunks, s, s->block == 0,
+                       job->y + (s->row + r) * job->ldy + first);
     }
 }
 
@@ -258,16 +244,16 @@ void hth__decode_avx512(const struct hth_q8_product *job)
     struct room room;
     struct span s;
 
-    for (uint32_t row = 0; row < n; row += HTH_DECODE_ROWS) {
-        uint32_t b = 0, most;
-
-        s.n = n - row < HTH_DECODE_ROWS ? n - row : HTH_DECODE_ROWS;
+    for (s.row = 0; s.row < n; s.row += s.n) {
+        s.n = n - s.row < HTH_DECODE_ROWS ? n - s.row : HTH_DECODE_ROWS;
         s.chunks = ROOM_CHUNKS / s.n;
-        most = s.chunks * LANES;
+        s.block = 0;
         do { /* once also without columns: y becomes 0 */
-            s.blocks = blocks - b < most ? blocks - b : most;
-            run_span(job, &s, row, b, &room);
-            b += s.blocks;
-        } while (b < blocks);
+            uint32_t left = blocks - s.block, most = s.chunks * LANES;
+
+            s.blocks = left < most ? left : most;
+            run_span(job, &s, &room);
+            s.block += s.blocks;
+        } while (s.block < blocks);
     }
 }

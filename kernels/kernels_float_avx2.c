@@ -24,6 +24,13 @@ struct tile {
     size_t ldy;
 };
 
+/* What a tile's code is compiled for: rows of weights by n rows of x. */
+struct shape {
+    uint32_t type;
+    uint32_t rows;
+    uint32_t n;
+};
+
 /* Columns c to c + 7 of a row, the first n of which exist. */
 HTH_INLINE __m256 weights(uint32_t type, const uint8_t *row, size_t c, size_t n)
 {
@@ -40,9 +47,10 @@ HTH_INLINE __m256 weights(uint32_t type, const uint8_t *row, size_t c, size_t n)
 }
 
 /* Columns c to c + width - 1 of a tile; width is 8 or, at the end, less. */
-HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c,
-                     size_t width, uint32_t rows, uint32_t n, __m256 sum[8])
+HTH_INLINE void step(struct shape shape, const struct tile *t, size_t c,
+                     size_t width, __m256 sum[8])
 {
+    const uint32_t rows = shape.rows, n = shape.n;
     __m256 x[TILE];
 
 #pragma GCC unroll 2
@@ -50,7 +58,7 @@ HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c,
         x[r] = hth_load8(t->x + r * t->ldx + c, width);
 #pragma GCC unroll 8
     for (uint32_t o = 0; o < rows; o++) {
-        __m256 w = weights(type, t->w + o * t->row_bytes, c, width);
+        __m256 w = weights(shape.type, t->w + o * t->row_bytes, c, width);
 
 #pragma GCC unroll 2
         for (uint32_t r = 0; r < n; r++)
@@ -61,6 +69,7 @@ HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c,
 HTH_INLINE void run_tile(uint32_t type, const struct tile *t, uint32_t rows,
                          uint32_t n)
 {
+    const struct shape shape = {type, rows, n};
     size_t c = 0, size = type == HTH_F32 ? 4 : 2;
     __m256 sum[8];
     float out[8];
@@ -74,10 +83,10 @@ HTH_INLINE void run_tile(uint32_t type, const struct tile *t, uint32_t rows,
                 _mm_prefetch((const char *)t->w + o * t->row_bytes + c * size +
                                  FETCH_BYTES,
                              _MM_HINT_T0);
-        step(type, t, c, 8, rows, n, sum);
+        step(shape, t, c, 8, sum);
     }
     if (c < t->cols)
-        step(type, t, c, t->cols - c, rows, n, sum);
+        step(shape, t, c, t->cols - c, sum);
     if (rows * n == 1)
         out[0] = hth_sum8(sum[0]);
     else

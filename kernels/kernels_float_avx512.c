@@ -24,6 +24,13 @@ struct tile {
     size_t ldy;
 };
 
+/* What a tile's code is compiled for: rows of weights by n rows of x. */
+struct shape {
+    uint32_t type;
+    uint32_t rows;
+    uint32_t n;
+};
+
 /* Columns [c, c + 16) of a row, those of the mask only. */
 HTH_INLINE __m512 weights(uint32_t type, const uint8_t *row, size_t c,
                           __mmask16 k)
@@ -39,9 +46,10 @@ HTH_INLINE __m512 weights(uint32_t type, const uint8_t *row, size_t c,
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c, __mmask16 k,
-                     uint32_t rows, uint32_t n, __m512 sum[16])
+HTH_INLINE void step(struct shape shape, const struct tile *t, size_t c,
+                     __mmask16 k, __m512 sum[16])
 {
+    const uint32_t rows = shape.rows, n = shape.n;
     __m512 x[TILE];
 
 #pragma GCC unroll 4
@@ -49,7 +57,7 @@ HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c, __mmask16 k,
         x[r] = _mm512_maskz_loadu_ps(k, t->x + r * t->ldx + c);
 #pragma GCC unroll 8
     for (uint32_t o = 0; o < rows; o++) {
-        __m512 w = weights(type, t->w + o * t->row_bytes, c, k);
+        __m512 w = weights(shape.type, t->w + o * t->row_bytes, c, k);
 
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < n; r++)
@@ -60,6 +68,7 @@ HTH_INLINE void step(uint32_t type, const struct tile *t, size_t c, __mmask16 k,
 HTH_INLINE void run_tile(uint32_t type, const struct tile *t, uint32_t rows,
                          uint32_t n)
 {
+    const struct shape shape = {type, rows, n};
     size_t c = 0, size = type == HTH_F32 ? 4 : 2;
     __m512 sum[16];
     float out[16];
@@ -73,10 +82,10 @@ HTH_INLINE void run_tile(uint32_t type, const struct tile *t, uint32_t rows,
                 _mm_prefetch((const char *)t->w + o * t->row_bytes + c * size +
                                  FETCH_BYTES,
                              _MM_HINT_T0);
-        step(type, t, c, 0xffff, rows, n, sum);
+        step(shape, t, c, 0xffff, sum);
     }
     if (c < t->cols)
-        step(type, t, c, hth_first16(t->cols - c), rows, n, sum);
+        step(shape, t, c, hth_first16(t->cols - c), sum);
     if (rows * n == 1)
         out[0] = hth_sum16(sum[0]);
     else

@@ -26,13 +26,26 @@ struct panel {
     uint32_t blocks;
 };
 
-/* The same columns of up to TILE_MAX rows of x: q and d borrowed; off is what
- * unsigned weights add too much, negated; g is d times the sum of q. */
+/* A panel by up to TILE_MAX rows of x, and where the results go. q and d are
+ * borrowed; off is what unsigned weights add too much, negated; g is d times
+ * the sum of q. */
 struct tile {
+    const struct panel *panel;
+    uint32_t count; /* rows of x */
     const int8_t *q[TILE_MAX];
     const float *d[TILE_MAX];
     int32_t off[TILE_MAX][2 * PANEL_BLOCKS];
     float g[TILE_MAX][2 * PANEL_BLOCKS];
+    float *y; /* of the first row of x and of weights */
+    size_t ldy;
+    uint32_t rows; /* of weights, 1 to PANEL_ROWS */
+    bool fresh;    /* nothing in y yet */
+};
+
+/* What a tile's code is compiled for. */
+struct shape {
+    uint32_t count;
+    struct hth_wtraits traits;
 };
 
 /* ---- panels ------------------------------------------------------------- */
@@ -127,16 +140,16 @@ static void fill_panel(uint32_t type, const struct source *from,
 
 /* ---- tiles -------------------------------------------------------------- */
 
-static void load_tile(const struct hth_q8 *x, size_t at, uint32_t count,
-                      struct hth_wtraits traits, uint32_t blocks,
-                      struct tile *tile)
+/* From block `at` of x on, counted through its rows. */
+static void load_tile(const struct hth_q8 *x, size_t at,
+                      struct hth_wtraits traits, struct tile *tile)
 {
-    for (uint32_t c = 0; c < count; c++, at += x->cols / HTH_Q8_BLOCK) {
+    for (uint32_t c = 0; c < tile->count; c++, at += x->cols / HTH_Q8_BLOCK) {
         const int16_t *sums = x->sums + 2 * at;
 
         tile->q[c] = x->q + at * HTH_Q8_BLOCK;
         tile->d[c] = x->d + at;
-        for (uint32_t b = 0; b < blocks; b++) {
+        for (uint32_t b = 0; b < tile->panel->blocks; b++) {
             int first = sums[2 * b], second = sums[2 * b + 1];
 
             if (!traits.halves)
@@ -225,10 +238,12 @@ HTH_INLINE void add_signed(const __m256i w[GROUPS],
 }
 
 /* Integer products of half a block or a whole one. */
-HTH_INLINE void integer_part(const struct panel *panel, const struct tile *tile,
-                             uint32_t b, uint32_t h, uint32_t count,
-                             struct hth_wtraits traits, tile_sums a)
+HTH_INLINE void integer_part(const struct tile *tile, uint32_t b, uint32_t h,
+                             struct shape shape, tile_sums a)
 {
+    const struct panel *panel = tile->panel;
+    const struct hth_wtraits traits = shape.traits;
+    const uint32_t count = shape.count;
     uint32_t from = 4 * h, to = traits.halves ? from + 4 : 8;
     uint32_t steps = traits.steps > 0 ? traits.steps : 1;
     const int8_t *q[TILE_MAX];
@@ -253,14 +268,15 @@ HTH_INLINE void integer_part(const struct panel *panel, const struct tile *tile,
 }
 
 /* p[g][c]: what a block, or its first and then its second half, adds. */
-HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
-                           uint32_t b, uint32_t h, uint32_t count,
-                           struct hth_wtraits traits,
-                           __m256 p[GROUPS][TILE_MAX])
+HTH_INLINE void block_part(const struct tile *tile, uint32_t b, uint32_t h,
+                           struct shape shape, __m256 p[GROUPS][TILE_MAX])
 {
+    const struct panel *panel = tile->panel;
+    const struct hth_wtraits traits = shape.traits;
+    const uint32_t count = shape.count;
     tile_sums a;
 
-    integer_part(panel, tile, b, h, count, traits, a);
+    integer_part(tile, b, h, shape, a);
 #pragma GCC unroll 4
     for (uint32_t c = 0; c < count; c++) {
         __m256 d = _mm256_set1_ps(tile->d[c][b]);
@@ -279,30 +295,22 @@ HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
     }
 }
 
-/* Where a tile's results go. */
-struct target {
-    float *y; /* of the first row of x and of weights */
-    size_t ldy;
-    uint32_t rows; /* of weights, 1 to PANEL_ROWS */
-    bool fresh;    /* nothing in y yet */
-};
-
-HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
-                         const struct target *to, uint32_t count,
+HTH_INLINE void run_tile(const struct tile *tile, uint32_t count,
                          struct hth_wtraits traits)
 {
-    const uint32_t rows[GROUPS] = {to->rows,
-                                   to->rows > LANES ? to->rows - LANES : 0};
+    const struct shape shape = {count, traits};
+    const uint32_t rows[GROUPS] = {tile->rows,
+                                   tile->rows > LANES ? tile->rows - LANES : 0};
     __m256 sum[GROUPS][TILE_MAX], p[GROUPS][TILE_MAX];
 
     for (uint32_t c = 0; c < count; c++)
         for (uint32_t g = 0; g < GROUPS; g++)
-            sum[g][c] = hth_load8(to->y + c * to->ldy + g * LANES,
-                                  to->fresh ? 0 : rows[g]);
-    for (uint32_t b = 0; b < panel->blocks; b++) {
-        block_part(panel, tile, b, 0, count, traits, p);
+            sum[g][c] = hth_load8(tile->y + c * tile->ldy + g * LANES,
+                                  tile->fresh ? 0 : rows[g]);
+    for (uint32_t b = 0; b < tile->panel->blocks; b++) {
+        block_part(tile, b, 0, shape, p);
         if (traits.halves)
-            block_part(panel, tile, b, 1, count, traits, p);
+            block_part(tile, b, 1, shape, p);
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < count; c++)
 #pragma GCC unroll 2
@@ -311,40 +319,35 @@ HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
     }
     for (uint32_t c = 0; c < count; c++)
         for (uint32_t g = 0; g < GROUPS; g++)
-            hth_store8(to->y + c * to->ldy + g * LANES, rows[g], sum[g][c]);
+            hth_store8(tile->y + c * tile->ldy + g * LANES, rows[g], sum[g][c]);
 }
 
-HTH_INLINE void run_count(const struct panel *panel, const struct tile *tile,
-                          const struct target *to, uint32_t count,
-                          struct hth_wtraits traits)
+HTH_INLINE void run_any(const struct tile *tile, struct hth_wtraits traits)
 {
-    switch (count) {
+    switch (tile->count) {
     case 1:
-        run_tile(panel, tile, to, 1, traits);
+        run_tile(tile, 1, traits);
         break;
     case 2:
-        run_tile(panel, tile, to, 2, traits);
+        run_tile(tile, 2, traits);
         break;
     case 3:
-        run_tile(panel, tile, to, 3, traits);
+        run_tile(tile, 3, traits);
         break;
     default:
-        run_tile(panel, tile, to, TILE_MAX, traits);
+        run_tile(tile, TILE_MAX, traits);
         break;
     }
 }
 
-typedef void (*run_fn)(const struct panel *panel, const struct tile *tile,
-                       const struct target *to, uint32_t count);
+typedef void (*run_fn)(const struct tile *tile);
 
 /* One per combination of traits that a type has: what matters here are
  * offset (or none), halves, mins and steps. */
-#define RUN_OF(name, offset, halves, mins, steps)                              \
-    static void run_##name(const struct panel *panel, const struct tile *tile, \
-                           const struct target *to, uint32_t count)            \
-    {                                                                          \
-        run_count(panel, tile, to, count,                                      \
-                  (struct hth_wtraits){0, offset, halves, mins, steps});       \
+#define RUN_OF(name, offset, halves, mins, steps)                            \
+    static void run_##name(const struct tile *tile)                          \
+    {                                                                        \
+        run_any(tile, (struct hth_wtraits){0, offset, halves, mins, steps}); \
     }
 RUN_OF(offset4, 1, false, false, 8)
 RUN_OF(mins4, 0, false, true, 8)
@@ -381,25 +384,23 @@ static run_fn run_of(uint32_t type)
 
 /* ---- the product -------------------------------------------------------- */
 
-/* All rows of x times one panel. */
-static void run_panel(const struct hth_q8_product *job,
-                      const struct panel *panel, uint32_t block,
-                      struct target *to)
+/* All rows of x times one panel, which starts at `block`; tile says which and
+ * where to, for the first row. */
+static void run_panel(const struct hth_q8_product *job, uint32_t block,
+                      struct tile *tile)
 {
     struct hth_wtraits traits = hth_wtraits(job->w->type);
-    uint32_t n = job->x->n;
+    uint32_t most = TILE_MAX, n = job->x->n;
     run_fn run = run_of(job->w->type);
-    float *y = to->y;
-    struct tile tile;
 
-    for (uint32_t row = 0, count; row < n; row += count) {
+    for (uint32_t row = 0; row < n; row += tile->count) {
         size_t at = (size_t)row * (job->x->cols / HTH_Q8_BLOCK) + block;
-        uint32_t tiles = (n - row + TILE_MAX - 1) / TILE_MAX;
+        uint32_t tiles = (n - row + most - 1) / most;
 
-        count = (n - row + tiles - 1) / tiles;
-        load_tile(job->x, at, count, traits, panel->blocks, &tile);
-        to->y = y + row * to->ldy;
-        run(panel, &tile, to, count);
+        tile->count = (n - row + tiles - 1) / tiles;
+        load_tile(job->x, at, traits, tile);
+        run(tile);
+        tile->y += tile->count * job->ldy;
     }
 }
 
@@ -409,22 +410,24 @@ void hth__prefill_avx2(const struct hth_q8_product *job)
     size_t chunk_bytes = hth_wtraits(w->type).chunk_bytes;
     uint32_t blocks = w->cols / HTH_Q8_BLOCK;
     struct panel panel;
+    struct tile tile = {.panel = &panel, .ldy = job->ldy};
 
     for (uint32_t o = 0; o < job->count; o += PANEL_ROWS) {
         size_t first = (size_t)job->first + o;
         const uint8_t *at = (const uint8_t *)w->data + first * w->row_bytes;
         uint32_t b = 0, left = job->count - o;
-        uint32_t rows = left < PANEL_ROWS ? left : PANEL_ROWS;
 
+        tile.rows = left < PANEL_ROWS ? left : PANEL_ROWS;
         do { /* once also without columns: y becomes 0 */
             struct source from = {at + b / LANES * chunk_bytes, w->row_bytes,
-                                  rows};
-            struct target to = {job->y + first, job->ldy, rows, b == 0};
+                                  tile.rows};
 
+            tile.y = job->y + first;
+            tile.fresh = b == 0;
             left = blocks - b;
             panel.blocks = left < PANEL_BLOCKS ? left : PANEL_BLOCKS;
             fill_panel(w->type, &from, &panel);
-            run_panel(job, &panel, b, &to);
+            run_panel(job, b, &tile);
             b += panel.blocks;
         } while (b < blocks);
     }

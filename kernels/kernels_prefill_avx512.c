@@ -27,13 +27,26 @@ struct panel {
     uint32_t blocks;
 };
 
-/* The same columns of up to TILE_MAX rows of x: q and d borrowed; off is what
- * the unsigned weights add too much, negated; g is d times the sum of q. */
+/* A panel by up to TILE_MAX rows of x, and where the results go. q and d are
+ * borrowed; off is what unsigned weights add too much, negated; g is d times
+ * the sum of q. */
 struct tile {
+    const struct panel *panel;
+    uint32_t count; /* rows of x */
     const int8_t *q[TILE_MAX];
     const float *d[TILE_MAX];
     int32_t off[TILE_MAX][2 * PANEL_BLOCKS];
     float g[TILE_MAX][2 * PANEL_BLOCKS];
+    float *y; /* of the first row of x and of weights */
+    size_t ldy;
+    uint32_t rows; /* of weights, 1 to PANEL_ROWS */
+    bool fresh;    /* nothing in y yet */
+};
+
+/* What a tile's code is compiled for. */
+struct shape {
+    uint32_t count;
+    struct hth_wtraits traits;
 };
 
 /* ---- panels ------------------------------------------------------------- */
@@ -127,19 +140,16 @@ static void fill_panel(uint32_t type, const struct source *from,
 
 /* ---- tiles -------------------------------------------------------------- */
 
-static void load_tile(const struct hth_q8 *x, uint32_t row, uint32_t block,
-                      uint32_t count, struct hth_wtraits traits,
-                      uint32_t blocks, struct tile *tile)
+/* From block `at` of x on, counted through its rows. */
+static void load_tile(const struct hth_q8 *x, size_t at,
+                      struct hth_wtraits traits, struct tile *tile)
 {
-    size_t all = x->cols / HTH_Q8_BLOCK;
-
-    for (uint32_t c = 0; c < count; c++) {
-        size_t at = (row + c) * all + block;
+    for (uint32_t c = 0; c < tile->count; c++, at += x->cols / HTH_Q8_BLOCK) {
         const int16_t *sums = x->sums + 2 * at;
 
         tile->q[c] = x->q + at * HTH_Q8_BLOCK;
         tile->d[c] = x->d + at;
-        for (uint32_t b = 0; b < blocks; b++) {
+        for (uint32_t b = 0; b < tile->panel->blocks; b++) {
             int first = sums[2 * b], second = sums[2 * b + 1];
 
             if (!traits.halves)
@@ -162,11 +172,12 @@ HTH_INLINE __m512i four_columns(const int8_t *q)
 
 /* Half a block or a whole one: integer products of steps [from, to), scaled.
  * p[g][c] is what the block adds; h: which half's factors. */
-HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
-                           uint32_t b, uint32_t h, uint32_t count,
-                           struct hth_wtraits traits,
-                           __m512 p[GROUPS][TILE_MAX])
+HTH_INLINE void block_part(const struct tile *tile, uint32_t b, uint32_t h,
+                           struct shape shape, __m512 p[GROUPS][TILE_MAX])
 {
+    const struct panel *panel = tile->panel;
+    const struct hth_wtraits traits = shape.traits;
+    const uint32_t count = shape.count;
     uint32_t from = h * 4, to = traits.halves ? from + 4 : 8;
     __m512i a[GROUPS][TILE_MAX];
 
@@ -203,32 +214,24 @@ HTH_INLINE void block_part(const struct panel *panel, const struct tile *tile,
     }
 }
 
-/* Where a tile's results go. */
-struct target {
-    float *y; /* of the first row of x and of weights */
-    size_t ldy;
-    uint32_t rows; /* of weights, 1 to PANEL_ROWS */
-    bool fresh;    /* nothing in y yet */
-};
-
-HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
-                         const struct target *to, uint32_t count,
+HTH_INLINE void run_tile(const struct tile *tile, uint32_t count,
                          struct hth_wtraits traits)
 {
+    const struct shape shape = {count, traits};
     const __mmask16 rows[GROUPS] = {
-        hth_first16(to->rows),
-        hth_first16(to->rows > LANES ? to->rows - LANES : 0)};
+        hth_first16(tile->rows),
+        hth_first16(tile->rows > LANES ? tile->rows - LANES : 0)};
     __m512 sum[GROUPS][TILE_MAX], p[GROUPS][TILE_MAX];
 
 #pragma GCC unroll 6
     for (uint32_t c = 0; c < count; c++)
         for (uint32_t g = 0; g < GROUPS; g++)
-            sum[g][c] = _mm512_maskz_loadu_ps(to->fresh ? 0 : rows[g],
-                                              to->y + c * to->ldy + g * LANES);
-    for (uint32_t b = 0; b < panel->blocks; b++) {
-        block_part(panel, tile, b, 0, count, traits, p);
+            sum[g][c] = _mm512_maskz_loadu_ps(
+                tile->fresh ? 0 : rows[g], tile->y + c * tile->ldy + g * LANES);
+    for (uint32_t b = 0; b < tile->panel->blocks; b++) {
+        block_part(tile, b, 0, shape, p);
         if (traits.halves)
-            block_part(panel, tile, b, 1, count, traits, p);
+            block_part(tile, b, 1, shape, p);
 #pragma GCC unroll 6
         for (uint32_t c = 0; c < count; c++)
             for (uint32_t g = 0; g < GROUPS; g++)
@@ -237,108 +240,110 @@ HTH_INLINE void run_tile(const struct panel *panel, const struct tile *tile,
 #pragma GCC unroll 6
     for (uint32_t c = 0; c < count; c++)
         for (uint32_t g = 0; g < GROUPS; g++)
-            _mm512_mask_storeu_ps(to->y + c * to->ldy + g * LANES, rows[g],
+            _mm512_mask_storeu_ps(tile->y + c * tile->ldy + g * LANES, rows[g],
                                   sum[g][c]);
 }
 
-HTH_INLINE void run_any(const struct panel *panel, const struct tile *tile,
-                        const struct target *to, uint32_t count,
-                        struct hth_wtraits traits)
+HTH_INLINE void run_any(const struct tile *tile, struct hth_wtraits traits)
 {
-    switch (count) {
+    switch (tile->count) {
     case 1:
-        run_tile(panel, tile, to, 1, traits);
+        run_tile(tile, 1, traits);
         break;
     case 2:
-        run_tile(panel, tile, to, 2, traits);
+        run_tile(tile, 2, traits);
         break;
     case 3:
-        run_tile(panel, tile, to, 3, traits);
+        run_tile(tile, 3, traits);
         break;
     case 4:
-        run_tile(panel, tile, to, 4, traits);
+        run_tile(tile, 4, traits);
         break;
     case 5:
-        run_tile(panel, tile, to, 5, traits);
+        run_tile(tile, 5, traits);
         break;
     default:
-        run_tile(panel, tile, to, TILE_MAX, traits);
+        run_tile(tile, TILE_MAX, traits);
         break;
     }
 }
 
-static void run_plain(const struct panel *panel, const struct tile *tile,
-                      const struct target *to, uint32_t count)
+static void run_plain(const struct tile *tile)
 {
-    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, false, false});
+    run_any(tile, (struct hth_wtraits){0, 0, false, false});
 }
 
-static void run_mins(const struct panel *panel, const struct tile *tile,
-                     const struct target *to, uint32_t count)
+static void run_mins(const struct tile *tile)
 {
-    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, false, true});
+    run_any(tile, (struct hth_wtraits){0, 0, false, true});
 }
 
-static void run_halves(const struct panel *panel, const struct tile *tile,
-                       const struct target *to, uint32_t count)
+static void run_halves(const struct tile *tile)
 {
-    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, true, false});
+    run_any(tile, (struct hth_wtraits){0, 0, true, false});
 }
 
-static void run_both(const struct panel *panel, const struct tile *tile,
-                     const struct target *to, uint32_t count)
+static void run_both(const struct tile *tile)
 {
-    run_any(panel, tile, to, count, (struct hth_wtraits){0, 0, true, true});
+    run_any(tile, (struct hth_wtraits){0, 0, true, true});
+}
+
+typedef void (*run_fn)(const struct tile *tile);
+
+static run_fn run_of(struct hth_wtraits traits)
+{
+    if (traits.halves)
+        return traits.mins ? run_both : run_halves;
+    return traits.mins ? run_mins : run_plain;
 }
 
 /* ---- the product -------------------------------------------------------- */
 
-/* All rows of x times one panel. */
-static void run_panel(const struct hth_q8_product *job,
-                      const struct panel *panel, uint32_t block,
-                      struct target *to)
+/* All rows of x times one panel, which starts at `block`; tile says which and
+ * where to, for the first row. */
+static void run_panel(const struct hth_q8_product *job, uint32_t block,
+                      struct tile *tile)
 {
     struct hth_wtraits traits = hth_wtraits(job->w->type);
     /* halves need registers for the first half's results, too */
     uint32_t most = traits.halves ? 4 : TILE_MAX, n = job->x->n;
-    float *y = to->y;
-    struct tile tile;
+    run_fn run = run_of(traits);
 
-    for (uint32_t row = 0, count; row < n; row += count) {
+    for (uint32_t row = 0; row < n; row += tile->count) {
+        size_t at = (size_t)row * (job->x->cols / HTH_Q8_BLOCK) + block;
         uint32_t tiles = (n - row + most - 1) / most;
 
-        count = (n - row + tiles - 1) / tiles;
-        load_tile(job->x, row, block, count, traits, panel->blocks, &tile);
-        to->y = y + row * to->ldy;
-        if (traits.halves)
-            (traits.mins ? run_both : run_halves)(panel, &tile, to, count);
-        else
-            (traits.mins ? run_mins : run_plain)(panel, &tile, to, count);
+        tile->count = (n - row + tiles - 1) / tiles;
+        load_tile(job->x, at, traits, tile);
+        run(tile);
+        tile->y += tile->count * job->ldy;
     }
 }
 
 void hth__prefill_avx512(const struct hth_q8_product *job)
 {
     const struct hth_mat *w = job->w;
+    size_t chunk_bytes = hth_wtraits(w->type).chunk_bytes;
     uint32_t blocks = w->cols / HTH_Q8_BLOCK;
     struct panel panel;
+    struct tile tile = {.panel = &panel, .ldy = job->ldy};
 
     for (uint32_t o = 0; o < job->count; o += PANEL_ROWS) {
-        size_t first = (size_t)job->first + o, b = 0;
-        uint32_t rows =
-            job->count - o < PANEL_ROWS ? job->count - o : PANEL_ROWS;
+        size_t first = (size_t)job->first + o;
+        const uint8_t *at = (const uint8_t *)w->data + first * w->row_bytes;
+        uint32_t b = 0, left = job->count - o;
 
+        tile.rows = left < PANEL_ROWS ? left : PANEL_ROWS;
         do { /* once also without columns: y becomes 0 */
-            struct source from = {
-                (const uint8_t *)w->data + first * w->row_bytes +
-                    b / LANES * hth_wtraits(w->type).chunk_bytes,
-                w->row_bytes, rows};
-            struct target to = {job->y + first, job->ldy, rows, b == 0};
+            struct source from = {at + b / LANES * chunk_bytes, w->row_bytes,
+                                  tile.rows};
 
-            panel.blocks = (uint32_t)(blocks - b < PANEL_BLOCKS ? blocks - b
-                                                                : PANEL_BLOCKS);
+            tile.y = job->y + first;
+            tile.fresh = b == 0;
+            left = blocks - b;
+            panel.blocks = left < PANEL_BLOCKS ? left : PANEL_BLOCKS;
             fill_panel(w->type, &from, &panel);
-            run_panel(job, &panel, (uint32_t)b, &to);
+            run_panel(job, b, &tile);
             b += panel.blocks;
         } while (b < blocks);
     }
