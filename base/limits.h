@@ -100,7 +100,7 @@
 #define HTH_PAIR_TRIES_PER_MIN 20u /* wrong tries of everybody together */
 
 /* Requests */
-#define HTH_PROMPT_BYTES_MAX (16u << 20)
+#define HTH_PROMPT_BYTES_MAX (3u << 20) /* fits a control message */
 #define HTH_STOPS_MAX 16u
 #define HTH_STOP_BYTES_MAX 256u
 #define HTH_BIAS_MAX 1024u
