@@ -82,7 +82,7 @@ static void turn(struct hth_cluster *c)
     hth__session_tick(c, now_ms);
     hth__cluster_calls_tick(c, now_ms);
     hth_requests_tick(c->requests, c->session.state == SESSION_READY,
-                      c->waiting);
+                      c->waiting, &c->problem);
     hth__cluster_show(c, now_ms);
     publish(c);
 }
@@ -153,7 +153,7 @@ static void on_wake(uv_async_t *wake)
         turn(c);
     else if (!c->stopping)
         hth_requests_tick(c->requests, c->session.state == SESSION_READY,
-                          c->waiting);
+                          c->waiting, &c->problem);
 }
 
 static void on_timer(uv_timer_t *timer)

@@ -262,9 +262,11 @@ static void on_prove(struct hth_cluster *c, struct pipe *p,
 
 /* ---- workers ------------------------------------------------------------- */
 
-static void fill_load(struct hth_cluster *c, int rank, struct hth_buf *setup,
+static void fill_load(struct hth_cluster *c, int i, struct hth_buf *setup,
                       struct hth_buf *blocks, struct hth_msg_command *cmd)
 {
+    const struct hth_member *v = &c->members.v[i];
+    int rank = hth__session_rank(c, i);
     struct hth_session *s = malloc(sizeof *s);
 
     if (s == NULL) {
@@ -278,6 +280,7 @@ static void fill_load(struct hth_cluster *c, int rank, struct hth_buf *setup,
     hth_weights_manifest(c->weights, (uint32_t)rank, blocks);
     cmd->session = c->session.setup.id;
     cmd->rank = (uint32_t)rank;
+    cmd->attempt = v->attempt;
     cmd->setup = (struct hth_blob){setup->data, setup->len};
     cmd->blocks = (struct hth_blob){blocks->data, blocks->len};
 }
@@ -299,7 +302,7 @@ static void reply_command(struct hth_cluster *c, int i,
     if (v->wish_kind == HTH_COMMAND_LOAD) {
         if (rank > 0 && v->wish_session == c->session.setup.id &&
             c->session.state >= SESSION_LOADING)
-            fill_load(c, rank, &setup, &blocks, &m.u.command);
+            fill_load(c, i, &setup, &blocks, &m.u.command);
         else
             m.u.command = (struct hth_msg_command){0};
     }

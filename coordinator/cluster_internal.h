@@ -98,7 +98,8 @@ struct session {
     struct hth_session setup; /* of rank 0 */
     bool loaded;              /* rank 0 has its weights */
     uint64_t formed_ms;
-    struct hth_link *link[HTH_RANKS_MAX]; /* waiting to be attached; owned */
+    struct hth_link *link[HTH_RANKS_MAX];   /* waiting to be attached; owned */
+    uint64_t stale_since_ms[HTH_RANKS_MAX]; /* says READY, has no link */
 };
 
 /* What the listener's thread may know of the session. */

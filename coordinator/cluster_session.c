@@ -13,6 +13,7 @@
 
 #define RETRY_FORM_MS 2000u
 #define KV_POSITIONS_MIN 8192u
+#define RELINK_MS 1500u
 
 static struct hth_member *member_of(struct hth_cluster *c, uint32_t rank)
 {
@@ -457,6 +458,29 @@ static void say_loading(struct hth_cluster *c)
                                    : "loading the coordinator's own weights");
 }
 
+/* A device that was out of reach for a while may hold a link that is dead on
+ * this side only, and so not dial: tell it to. */
+static void relink_stale(struct hth_cluster *c, uint64_t now_ms)
+{
+    struct hth_member *m;
+    uint32_t r;
+
+    for (r = 1; r < c->session.ranks; r++) {
+        m = member_of(c, r);
+        if (c->session.link[r] != NULL || m->state != HTH_NODE_READY) {
+            c->session.stale_since_ms[r] = 0;
+        } else if (c->session.stale_since_ms[r] == 0) {
+            c->session.stale_since_ms[r] = now_ms;
+        } else if (now_ms - c->session.stale_since_ms[r] >= RELINK_MS) {
+            c->session.stale_since_ms[r] = 0;
+            m->attempt++;
+            m->wish++;
+            hth_log(HTH_LOG_INFO, "RELINK", "device=%s: its link is stale",
+                    m->hello.name);
+        }
+    }
+}
+
 static bool links_complete(const struct session *s)
 {
     uint32_t r;
@@ -467,7 +491,7 @@ static bool links_complete(const struct session *s)
     return true;
 }
 
-static void keep(struct hth_cluster *c)
+static void keep(struct hth_cluster *c, uint64_t now_ms)
 {
     if (c->session.state != SESSION_LOADING)
         return;
@@ -477,6 +501,7 @@ static void keep(struct hth_cluster *c)
         post_job(c, HTH_JOB_ATTACH, NULL);
         return;
     }
+    relink_stale(c, now_ms);
     wish_members(c);
     say_loading(c);
 }
@@ -520,7 +545,7 @@ void hth__session_tick(struct hth_cluster *c, uint64_t now_ms)
     if (f.act == HTH_FORM_WAIT) {
         snprintf(c->waiting, sizeof c->waiting, "%s", f.reason);
     } else if (f.act == HTH_FORM_KEEP) {
-        keep(c);
+        keep(c, now_ms);
     } else if (c->session.state == SESSION_READY) {
         hth_fail(&why, HTH_EBUSY, "the devices of the session change");
         detach(c, &why, true);

@@ -36,6 +36,7 @@ struct hth_member {
     uint64_t wish; /* number; grows with each change */
     uint8_t wish_kind;
     uint64_t wish_session;
+    uint32_t attempt; /* of linking, told with LOAD */
 };
 
 struct hth_members {

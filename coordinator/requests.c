@@ -470,14 +470,20 @@ static void tick_one(struct hth_requests *r, struct request *q, uint64_t now,
     }
 }
 
-void hth_requests_tick(struct hth_requests *r, bool ready, const char *waiting)
+void hth_requests_tick(struct hth_requests *r, bool ready, const char *waiting,
+                       const struct hth_err *problem)
 {
     uint64_t now = hth_now_ms();
     uint32_t i;
 
-    for (i = 0; i < HTH_REQUESTS_MAX; i++)
-        if (r->v[i].state != REQUEST_FREE)
-            tick_one(r, &r->v[i], now, ready ? NULL : waiting);
+    for (i = 0; i < HTH_REQUESTS_MAX; i++) {
+        if (r->v[i].state == REQUEST_FREE)
+            continue;
+        if (r->v[i].state == REQUEST_WAITING && !ready &&
+            problem->status != HTH_OK)
+            end_with(&r->v[i], problem->status, problem->text);
+        tick_one(r, &r->v[i], now, ready ? NULL : waiting);
+    }
 }
 
 void hth_requests_stop(struct hth_requests *r, const struct hth_err *why)

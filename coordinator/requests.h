@@ -57,8 +57,11 @@ void hth_requests_gone(struct hth_requests *r, uint32_t pipe);
 
 /* Move everything that can move: start waiting requests when ready, say what
  * they wait for otherwise, end those that waited too long or were abandoned,
- * answer parked polls. waiting: a clause like "waiting for tablet". */
-void hth_requests_tick(struct hth_requests *r, bool ready, const char *waiting);
+ * answer parked polls. waiting: a clause like "waiting for tablet".
+ * problem: what no waiting will cure ends the waiting ones now; status 0:
+ * there is none. */
+void hth_requests_tick(struct hth_requests *r, bool ready, const char *waiting,
+                       const struct hth_err *problem);
 /* End everything with this sentence; parked polls are answered. */
 void hth_requests_stop(struct hth_requests *r, const struct hth_err *why);
 

@@ -194,6 +194,7 @@ static void command_fields(struct wire *w, struct hth_msg_command *m)
     case HTH_COMMAND_LOAD:
         f_u64(w, &m->session);
         f_u32(w, &m->rank);
+        f_u32(w, &m->attempt);
         f_blob(w, &m->setup, HTH_SETUP_BYTES_MAX);
         f_blob(w, &m->blocks, HTH_BLOCKS_MAX * HTH_MSG_BLOCK_BYTES);
         if (w->in != NULL && (m->blocks.n % HTH_MSG_BLOCK_BYTES != 0 ||

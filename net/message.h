@@ -135,6 +135,7 @@ struct hth_msg_command {
     /* LOAD */
     uint64_t session;
     uint32_t rank;
+    uint32_t attempt; /* of linking; another number than the last: link anew */
     struct hth_blob setup;  /* opaque here: worker/rank.h */
     struct hth_blob blocks; /* hth_msg_put_block() each; <= HTH_BLOCKS_MAX */
 };

@@ -37,6 +37,7 @@ struct hth_duty {
     struct hth_err why; /* HTH_NODE_FAILED */
     struct hth_rank *stats_rank;
     uint64_t session_id;
+    uint32_t attempt;
 };
 
 static void set_state(struct hth_duty *d, uint8_t state,
@@ -375,6 +376,7 @@ static void adopt(struct hth_duty *d, const struct hth_msg_command *cmd,
 
     pthread_mutex_lock(&d->lock);
     d->session_id = session->id;
+    d->attempt = cmd->attempt;
     d->state = HTH_NODE_LOADING;
     pthread_mutex_unlock(&d->lock);
     d->session = *session;
@@ -393,6 +395,16 @@ static void adopt(struct hth_duty *d, const struct hth_msg_command *cmd,
     atomic_store(&d->fetch.fetched_bytes, 0);
 }
 
+/* The coordinator has no use for the link we hold: give it up and dial. */
+static void link_anew(struct hth_duty *d, uint32_t attempt)
+{
+    pthread_mutex_lock(&d->lock);
+    if (d->attempt != attempt && d->link != NULL)
+        hth_link_shutdown(d->link);
+    d->attempt = attempt;
+    pthread_mutex_unlock(&d->lock);
+}
+
 int hth_duty_load(struct hth_duty *d, const struct hth_msg_command *cmd,
                   struct hth_err *err)
 {
@@ -404,6 +416,7 @@ int hth_duty_load(struct hth_duty *d, const struct hth_msg_command *cmd,
     status = read_command(cmd, session, err);
     if (status == HTH_OK && d->running && d->session.id == session->id &&
         !failed_before(d)) {
+        link_anew(d, cmd->attempt);
         free(session);
         return HTH_OK;
     }

@@ -43,6 +43,7 @@ static void fill_command(struct hth_msg_command *m)
     m->kind = HTH_COMMAND_LOAD;
     m->session = 77;
     m->rank = 3;
+    m->attempt = 2;
     m->setup = (struct hth_blob){some_bytes, 20};
     m->blocks = (struct hth_blob){blocks.data, blocks.len};
 }
