@@ -541,6 +541,30 @@ static void say_hello(struct stranger *s, struct hth_msg_hello *hello,
                  HTH_OK, "%s", err.text);
 }
 
+/* Each side learns which of the two has to be upgraded. */
+Test(cluster, versions_that_do_not_meet)
+{
+    struct hth_cluster *c = open_cluster(2, 0);
+    struct hth_msg m = {.type = HTH_MSG_HELLO}, got;
+    struct stranger s;
+    struct hth_err err;
+
+    pair_worker(c, 0);
+    wait_ready(c);
+    stop_worker(&workers[0]);
+    find_boss();
+    stranger_open(&s, "worker0", hth_cluster_port(c), boss_id);
+    snprintf(m.u.hello.name, sizeof m.u.hello.name, "future");
+    m.u.hello.protocol_min = HTH_PROTOCOL_MAX + 1;
+    m.u.hello.protocol_max = HTH_PROTOCOL_MAX + 2;
+    cr_assert_eq(hth_control_ask(s.slot, &m, HTH_MSG_CHALLENGE, &got, &err),
+                 HTH_EVERSION);
+    cr_assert_not_null(strstr(err.text, "upgrade hearth on the coordinator"),
+                       "%s", err.text);
+    stranger_close(&s);
+    close_all(c);
+}
+
 Test(cluster, a_signature_for_another_challenge_is_refused)
 {
     struct hth_cluster *c = open_cluster(2, 0);
