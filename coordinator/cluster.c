@@ -107,8 +107,21 @@ static void end(struct hth_cluster *c)
     uv_close((uv_handle_t *)&c->timer, NULL);
 }
 
+/* What a note carries belongs to whoever takes it. */
+static void discard(const struct note *n)
+{
+    if (n->kind == NOTE_CALL)
+        hth_control_drop(n->call);
+    if (n->kind == NOTE_LINK)
+        hth_link_close(n->link);
+}
+
 static void handle(struct hth_cluster *c, const struct note *n)
 {
+    if (c->stopping) {
+        discard(n);
+        return;
+    }
     switch (n->kind) {
     case NOTE_CALL:
         hth__cluster_call(c, n->call);
@@ -214,12 +227,8 @@ void hth__loop_end(struct hth_cluster *c)
         end(c);
         uv_run(&c->loop, UV_RUN_DEFAULT);
     }
-    while (take_note(c, &n)) {
-        if (n.kind == NOTE_CALL)
-            hth_control_drop(n.call);
-        if (n.kind == NOTE_LINK)
-            hth_link_close(n.link);
-    }
+    while (take_note(c, &n))
+        discard(&n);
     if (c->loop_made)
         uv_loop_close(&c->loop);
 }
