@@ -67,8 +67,8 @@ static void open_gate(struct hth_cluster *c)
     c->gate.session = c->session.setup.id;
     c->gate.ranks = c->session.ranks;
     for (r = 1; r < c->session.ranks; r++)
-        snprintf(c->gate.device[r], sizeof c->gate.device[r], "%s",
-                 member_of(c, r)->hello.device);
+        memcpy(c->gate.device[r], member_of(c, r)->hello.device,
+               sizeof c->gate.device[r]);
     pthread_mutex_unlock(&c->gate.lock);
 }
 
@@ -211,6 +211,7 @@ static void form(struct hth_cluster *c, const struct hth_formation *f,
     drop_links(&c->session);
     c->session.ranks = 0;
     memset(c->decile, 0, sizeof c->decile);
+    memset(c->session.stale_since_ms, 0, sizeof c->session.stale_since_ms);
     status = fill_setup(c, f, &err);
     if (status != HTH_OK) {
         c->session.state = SESSION_NONE;
@@ -240,6 +241,7 @@ static void unlink_members(struct hth_cluster *c)
 {
     uint32_t r;
 
+    memset(c->session.stale_since_ms, 0, sizeof c->session.stale_since_ms);
     for (r = 1; r < c->session.ranks; r++)
         member_of(c, r)->linked = false;
 }
@@ -318,6 +320,7 @@ void hth__session_link(struct hth_cluster *c, struct hth_link *link)
     }
     hth_link_close(c->session.link[rank]);
     c->session.link[rank] = link;
+    c->session.stale_since_ms[rank] = 0;
     hth_log(HTH_LOG_INFO, "LINK-OPEN",
             "device=%s rank=%u cipher=%s sent_bytes=%llu", p->name, rank,
             hth_link_cipher(link),

@@ -17,6 +17,7 @@
 #define LINK_RETRY_MIN_MS 100u
 #define LINK_RETRY_MAX_MS 2000u
 #define LINK_HANDSHAKE_MS 3000u
+#define LINK_FRESH_MS 1000u
 #define DAMAGE_TRIES 3u
 
 struct hth_duty {
@@ -38,6 +39,7 @@ struct hth_duty {
     struct hth_rank *stats_rank;
     uint64_t session_id;
     uint32_t attempt;
+    uint64_t linked_ms; /* when link was opened */
 };
 
 static void set_state(struct hth_duty *d, uint8_t state,
@@ -181,6 +183,7 @@ static bool hold_link(struct hth_duty *d, struct hth_link *link)
     pthread_mutex_lock(&d->lock);
     go = !atomic_load(&d->stop);
     d->link = go ? link : NULL;
+    d->linked_ms = hth_now_ms();
     pthread_mutex_unlock(&d->lock);
     return go;
 }
@@ -395,11 +398,13 @@ static void adopt(struct hth_duty *d, const struct hth_msg_command *cmd,
     atomic_store(&d->fetch.fetched_bytes, 0);
 }
 
-/* The coordinator has no use for the link we hold: give it up and dial. */
+/* The coordinator has had no link to us for more than a second, though we
+ * hold one: give it up and dial. One that is younger is not the one meant. */
 static void link_anew(struct hth_duty *d, uint32_t attempt)
 {
     pthread_mutex_lock(&d->lock);
-    if (d->attempt != attempt && d->link != NULL)
+    if (d->attempt != attempt && d->link != NULL &&
+        hth_now_ms() - d->linked_ms >= LINK_FRESH_MS)
         hth_link_shutdown(d->link);
     d->attempt = attempt;
     pthread_mutex_unlock(&d->lock);
