@@ -81,6 +81,7 @@
 #define HTH_CLIENT_CALL_MS 5000u         /* a client's question */
 #define HTH_POLL_MS_MAX 1000u            /* longest parked long poll */
 #define HTH_JOIN_PATIENCE_MS 30000u      /* to reach a coordinator to pair */
+#define HTH_CLOSE_MS 1000u               /* for a control socket to close */
 #define HTH_STORE_FILES_MAX 65536u       /* blocks looked at for eviction */
 
 /* Identity, handshake, pairing */

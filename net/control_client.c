@@ -132,10 +132,8 @@ int hth_control_client_open(struct hth_control_client **out,
 
 void hth_control_client_close(struct hth_control_client *c)
 {
-    if (c == NULL)
-        return;
-    nng_close(c->socket);
-    free(c);
+    if (c != NULL && hth__control_close(c->socket))
+        free(c);
 }
 
 bool hth_control_connected(const struct hth_control_client *c)

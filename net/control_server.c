@@ -208,7 +208,8 @@ void hth_control_server_close(struct hth_control_server *s)
         nng_aio_stop(s->call[i].aio);
         nng_ctx_close(s->call[i].ctx);
     }
-    nng_close(s->socket);
+    if (!hth__control_close(s->socket))
+        return; /* its last callbacks may still want *s */
     for (i = 0; i < s->calls; i++) {
         if (s->call[i].msg != NULL)
             nng_msg_free(s->call[i].msg);

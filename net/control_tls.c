@@ -2,8 +2,14 @@
  * Translates NNG's codes; fails by status. */
 #include "net/control_tls.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "base/log.h"
 
 static int translate(int rv)
 {
@@ -66,6 +72,83 @@ int hth__control_tls(nng_tls_config **out, nng_tls_mode mode,
         (void)nng_tls_config_server_name(cfg, point->expect_id);
     *out = cfg;
     return HTH_OK;
+}
+
+/* ---- closing ------------------------------------------------------------ */
+
+/* Shared by the closing thread and the one that waits for it; whoever is last
+ * frees it. */
+struct closer {
+    nng_socket socket;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    bool done, abandoned;
+};
+
+static void closer_free(struct closer *c)
+{
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+static void *closer_main(void *arg)
+{
+    struct closer *c = arg;
+    bool abandoned;
+
+    nng_close(c->socket);
+    pthread_mutex_lock(&c->lock);
+    c->done = true;
+    abandoned = c->abandoned;
+    pthread_cond_signal(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+    if (abandoned)
+        closer_free(c);
+    return NULL;
+}
+
+static bool closer_wait(struct closer *c)
+{
+    struct timespec end;
+    bool done;
+    int rc = 0;
+
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += HTH_CLOSE_MS / 1000;
+    pthread_mutex_lock(&c->lock);
+    while (!c->done && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&c->changed, &c->lock, &end);
+    done = c->done;
+    c->abandoned = !done;
+    pthread_mutex_unlock(&c->lock);
+    return done;
+}
+
+bool hth__control_close(nng_socket socket)
+{
+    struct closer *c = calloc(1, sizeof *c);
+    pthread_t thread;
+
+    if (c == NULL)
+        return nng_close(socket) == 0;
+    c->socket = socket;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->changed, NULL);
+    if (pthread_create(&thread, NULL, closer_main, c) != 0) {
+        closer_free(c);
+        return nng_close(socket) == 0;
+    }
+    if (!closer_wait(c)) {
+        pthread_detach(thread);
+        hth_log(HTH_LOG_INFO, "CONTROL-UNCLOSED",
+                "a control socket does not close; left to the end of the "
+                "process");
+        return false;
+    }
+    pthread_join(thread, NULL);
+    closer_free(c);
+    return true;
 }
 
 int hth_control_tls_url(char *dst, size_t size, const char *host, uint16_t port)

@@ -14,6 +14,11 @@
 int hth__control_tls(nng_tls_config **out, nng_tls_mode mode,
                      const struct hth_control_point *point,
                      struct hth_err *err);
+/* Close a socket, but do not wait longer than HTH_CLOSE_MS: NNG 1.5.2 can wait
+ * for ever for a task of its own (nanomsg/nng issue 1543; seen here once in
+ * some hundred closings under load). False: it is still closing, and whatever
+ * its callbacks were given must stay where it is. */
+bool hth__control_close(nng_socket socket);
 /* NNG's error as a status and a sentence "<what>: <why>". */
 int hth__control_fail(struct hth_err *err, int rv, const char *what);
 
