@@ -33,6 +33,12 @@ struct hth_control_point {
 HTH_MUST_CHECK int hth_control_tls_url(char *dst, size_t size, const char *host,
                                        uint16_t port);
 
+/* Did a socket of this process not close within HTH_CLOSE_MS? That is a fault
+ * of NNG 1.5.2 (nanomsg/nng issue 1543): nothing of it closes any more here,
+ * also not sockets of other users of the library in this process, so end the
+ * process without waiting for any. All else works on. */
+bool hth_control_stuck(void);
+
 /* ---- serving ------------------------------------------------------------ */
 
 struct hth_control_server;

@@ -81,13 +81,26 @@ static void on_aio(void *arg)
     c->server->handler.on_request(c->server->handler.ctx, c);
 }
 
-/* Refuse a connection beyond the limit before it can send anything. */
+static bool is_remote(const struct hth_control_server *s, nng_pipe pipe)
+{
+    int id = nng_listener_id(nng_pipe_listener(pipe));
+    uint32_t i;
+
+    for (i = 0; i < s->remotes; i++)
+        if (s->remote_listener[i] == id)
+            return true;
+    return id < 0; /* its listener is gone: the careful way */
+}
+
+/* Refuse a connection beyond the limit before it can send anything. Local
+ * ones do not count: who may open those is the file system's business. */
 static void on_pipe_add(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct hth_control_server *s = arg;
 
     (void)ev;
-    if (atomic_fetch_add(&s->pipes, 1) >= HTH_CONTROL_PIPES_MAX)
+    if (is_remote(s, pipe) &&
+        atomic_fetch_add(&s->pipes, 1) >= HTH_CONTROL_PIPES_MAX)
         nng_pipe_close(pipe);
 }
 
@@ -96,7 +109,8 @@ static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     struct hth_control_server *s = arg;
 
     (void)ev;
-    atomic_fetch_sub(&s->pipes, 1);
+    if (is_remote(s, pipe))
+        atomic_fetch_sub(&s->pipes, 1);
     if (!atomic_load(&s->closing))
         s->handler.on_gone(s->handler.ctx, (uint32_t)nng_pipe_id(pipe));
 }
@@ -233,18 +247,9 @@ uint32_t hth_control_pipe(const struct hth_control_call *call)
     return (uint32_t)nng_pipe_id(nng_msg_get_pipe(call->msg));
 }
 
-/* A pipe whose listener is gone already counts as remote: the careful way. */
 bool hth_control_local(const struct hth_control_call *call)
 {
-    int id = nng_listener_id(nng_pipe_listener(nng_msg_get_pipe(call->msg)));
-    uint32_t i;
-
-    if (id < 0)
-        return false;
-    for (i = 0; i < call->server->remotes; i++)
-        if (call->server->remote_listener[i] == id)
-            return false;
-    return true;
+    return !is_remote(call->server, nng_msg_get_pipe(call->msg));
 }
 
 void hth_control_address(const struct hth_control_call *call,

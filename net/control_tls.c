@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,10 @@ int hth__control_tls(nng_tls_config **out, nng_tls_mode mode,
 
 /* ---- closing ------------------------------------------------------------ */
 
+/* Once the library has stuck, it stays so: its thread that takes closed things
+ * apart waits for ever, and whatever is closed later waits for that thread. */
+static atomic_bool stuck;
+
 /* Shared by the closing thread and the one that waits for it; whoever is last
  * frees it. */
 struct closer {
@@ -117,12 +122,17 @@ static bool closer_wait(struct closer *c)
     clock_gettime(CLOCK_REALTIME, &end);
     end.tv_sec += HTH_CLOSE_MS / 1000;
     pthread_mutex_lock(&c->lock);
-    while (!c->done && rc != ETIMEDOUT)
+    while (!c->done && rc != ETIMEDOUT && !atomic_load(&stuck))
         rc = pthread_cond_timedwait(&c->changed, &c->lock, &end);
     done = c->done;
     c->abandoned = !done;
     pthread_mutex_unlock(&c->lock);
     return done;
+}
+
+bool hth_control_stuck(void)
+{
+    return atomic_load(&stuck);
 }
 
 bool hth__control_close(nng_socket socket)
@@ -141,6 +151,7 @@ bool hth__control_close(nng_socket socket)
     }
     if (!closer_wait(c)) {
         pthread_detach(thread);
+        atomic_store(&stuck, true);
         hth_log(HTH_LOG_INFO, "CONTROL-UNCLOSED",
                 "a control socket does not close; left to the end of the "
                 "process");
