@@ -41,7 +41,9 @@ struct gate {
 struct worker {
     struct hth_pool *pool;
     pthread_t id;
-    uint32_t thread; /* index in the pool, from 1 */
+    uint32_t thread;     /* index in the pool, from 1 */
+    uint32_t moved_run;  /* when it last moved to another CPU */
+    _Atomic int32_t cpu; /* where it ran last */
 };
 
 struct hth_pool {
@@ -53,6 +55,7 @@ struct hth_pool {
     _Alignas(HTH_MEM_ALIGN) hth_pool_fn fn;           /* NULL: stop */
     void *ctx;
     uint32_t threads;
+    _Atomic int32_t cpu; /* of thread 0, at the start of this run */
     bool pin;
     struct worker workers[]; /* [threads - 1] */
 };
@@ -124,6 +127,55 @@ static void pin_to(uint32_t index)
     }
 }
 
+/* Runs between two moves of a thread: moving is two system calls, and a CPU
+ * that another program wants is not worth fighting for. */
+#define MOVE_RUNS_MIN 512u
+
+static bool taken(struct hth_pool *p, int32_t cpu, uint32_t below)
+{
+    if (atomic_load_explicit(&p->cpu, memory_order_relaxed) == cpu)
+        return true;
+    for (uint32_t i = 1; i < below; i++)
+        if (atomic_load_explicit(&p->workers[i - 1].cpu,
+                                 memory_order_relaxed) == cpu)
+            return true;
+    return false;
+}
+
+/* Go to an allowed CPU that no thread of the pool is on, and be free again. */
+static void move_away(struct worker *w)
+{
+    cpu_set_t all, one;
+
+    if (sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all) || taken(w->pool, cpu, w->pool->threads))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof one, &one) == 0)
+            (void)sched_setaffinity(0, sizeof all, &all);
+        return;
+    }
+}
+
+/* Two threads of a pool on one CPU hand it to each other so often that Linux
+ * takes both for cache-hot and never moves one away (seen: two threads at the
+ * speed of one for minutes, the second CPU idle). So each run looks, which
+ * costs no system call, and the higher thread leaves. */
+static void spread(struct worker *w, uint32_t run)
+{
+    int32_t cpu = sched_getcpu();
+
+    atomic_store_explicit(&w->cpu, cpu, memory_order_relaxed);
+    if (cpu < 0 || run - w->moved_run < MOVE_RUNS_MIN ||
+        !taken(w->pool, cpu, w->thread))
+        return;
+    w->moved_run = run;
+    move_away(w);
+}
+
 /* The gates count from zero and the pool is new, so run number k is the one
  * that moves `start` from k to k + 1. */
 static void *worker_main(void *arg)
@@ -137,6 +189,8 @@ static void *worker_main(void *arg)
         gate_wait(&p->start, seen);
         if (p->fn == NULL)
             return NULL;
+        if (!p->pin)
+            spread(w, seen);
         p->fn(p->ctx, w->thread, p->threads);
         if (atomic_fetch_sub(&p->running, 1) == 1)
             gate_open(&p->done);
@@ -164,6 +218,8 @@ static int spawn_workers(struct hth_pool *p, struct hth_err *err)
     for (i = 0; i + 1 < p->threads; i++) {
         p->workers[i].pool = p;
         p->workers[i].thread = i + 1;
+        p->workers[i].moved_run = 0u - MOVE_RUNS_MIN;
+        atomic_store(&p->workers[i].cpu, -1);
         rc = pthread_create(&p->workers[i].id, NULL, worker_main,
                             &p->workers[i]);
         if (rc != 0)
@@ -229,6 +285,7 @@ void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
     }
     p->fn = fn;
     p->ctx = ctx;
+    atomic_store_explicit(&p->cpu, sched_getcpu(), memory_order_relaxed);
     before = atomic_load_explicit(&p->done.value, memory_order_relaxed);
     atomic_store_explicit(&p->running, p->threads - 1, memory_order_relaxed);
     gate_open(&p->start);

@@ -16,7 +16,9 @@ struct hth_pool;
 
 /* threads in [1, HTH_THREADS_MAX]. pin: bind thread i to the i-th CPU this
  * process may run on (thread 0, the caller's, is left alone); silently
- * without effect where the system has no affinity call or fewer CPUs. */
+ * without effect where the system has no affinity call or fewer CPUs. Without
+ * pin threads run where the system puts them, except that a thread that finds
+ * itself on the same CPU as another one of the pool moves to a free one. */
 HTH_MUST_CHECK int hth_pool_start(struct hth_pool **out, uint32_t threads,
                                   bool pin, struct hth_err *err);
 void hth_pool_stop(struct hth_pool *p); /* NULL is fine; joins the threads */

@@ -134,7 +134,7 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
     if (rc == HTH_OK)
         rc = hth_isa_init(err);
     if (rc == HTH_OK)
-        rc = hth_pool_start(&r->pool, o->threads, true, err);
+        rc = hth_pool_start(&r->pool, o->threads, false, err);
     if (rc != HTH_OK)
         return rc;
     f.pool = r->pool;

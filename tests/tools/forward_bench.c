@@ -44,7 +44,7 @@ static void load(struct bench *b, const char *path, uint32_t threads)
     must(hth_spec_read(&b->spec, b->g, &err), &err);
     hth_spec_shape(&b->spec, HTH_F16, &shape);
     must(hth_plan_make(&shape, &whole, 1, &b->plan, &err), &err);
-    must(hth_pool_start(&pool, threads, true, &err), &err);
+    must(hth_pool_start(&pool, threads, false, &err), &err);
     o.pool = pool;
     must(hth_forward_open(&b->f, &o, &err), &err);
     must(hth_embed_open(&b->embed, b->g, &b->spec, &err), &err);
