@@ -107,7 +107,8 @@
 #define HTH_BIAS_MAX 1024u
 #define HTH_REQUESTS_MAX 256u                   /* queued and running */
 #define HTH_REQUEST_EVENTS_BYTES_MAX (4u << 20) /* kept for its client */
-#define HTH_REQUEST_ABANDONED_MS 10000u         /* without a poll: cancelled */
+#define HTH_STREAM_PAUSE_MS 20u /* at least, between two tellings of tokens */
+#define HTH_REQUEST_ABANDONED_MS 10000u /* without a poll: cancelled */
 
 /* Command line */
 #define HTH_OPTS_MAX 40u        /* rows of one verb's table */

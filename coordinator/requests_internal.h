@@ -60,6 +60,7 @@ struct request {
     bool over;                  /* the engine is done with it */
     uint32_t ranks;
     double wait_s;
+    uint64_t woken_ns; /* the engine's thread only */
 };
 
 /* Append one event; a client that lets HTH_REQUEST_EVENTS_BYTES_MAX pile up
