@@ -1,8 +1,7 @@
-/* mem.c - aligned, counted memory. Large pieces are mmap'd with huge pages
+/* mem.c - aligned memory. Large pieces are mmap'd with huge pages
  * advised, because weights are read end to end and TLB misses cost. */
 #include "base/mem.h"
 
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +15,10 @@
 struct header {
     void *base;    /* what to give back */
     size_t mapped; /* bytes of the mapping; 0: from aligned_alloc */
-    size_t bytes;  /* as asked for */
 };
 
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "header fits its line");
 
-static atomic_size_t g_live_bytes;
 static _Thread_local const char *t_phase;
 
 static struct header *header_of(void *p)
@@ -29,11 +26,9 @@ static struct header *header_of(void *p)
     return (struct header *)(void *)((uint8_t *)p - HEADER_BYTES);
 }
 
-static void *finish(void *base, uint8_t *user, size_t mapped, size_t bytes)
+static void *finish(void *base, uint8_t *user, size_t mapped)
 {
-    *header_of(user) =
-        (struct header){.base = base, .mapped = mapped, .bytes = bytes};
-    atomic_fetch_add_explicit(&g_live_bytes, bytes, memory_order_relaxed);
+    *header_of(user) = (struct header){.base = base, .mapped = mapped};
     return user;
 }
 
@@ -52,7 +47,7 @@ static void *alloc_mapped(size_t bytes)
 #ifdef MADV_HUGEPAGE
     (void)madvise((void *)at, bytes + HEADER_BYTES, MADV_HUGEPAGE);
 #endif
-    return finish(base, (uint8_t *)at + HEADER_BYTES, mapped, bytes);
+    return finish(base, (uint8_t *)at + HEADER_BYTES, mapped);
 }
 
 void *hth_mem_alloc(size_t bytes)
@@ -74,7 +69,7 @@ void *hth_mem_alloc(size_t bytes)
     if (base == NULL)
         return NULL;
     memset(base, 0, total);
-    return finish(base, base + HEADER_BYTES, 0, bytes);
+    return finish(base, base + HEADER_BYTES, 0);
 }
 
 void hth_mem_free(void *p)
@@ -84,16 +79,10 @@ void hth_mem_free(void *p)
     if (p == NULL)
         return;
     h = *header_of(p);
-    atomic_fetch_sub_explicit(&g_live_bytes, h.bytes, memory_order_relaxed);
     if (h.mapped != 0)
         munmap(h.base, h.mapped);
     else
         free(h.base);
-}
-
-size_t hth_mem_bytes(void)
-{
-    return atomic_load_explicit(&g_live_bytes, memory_order_relaxed);
 }
 
 void hth_guard_enter(const char *phase)
@@ -105,9 +94,4 @@ void hth_guard_enter(const char *phase)
 void hth_guard_leave(void)
 {
     t_phase = NULL;
-}
-
-const char *hth_guard_phase(void)
-{
-    return t_phase;
 }

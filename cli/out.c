@@ -87,11 +87,6 @@ int hth_out_finish(struct hth_err *err)
     return HTH_OK;
 }
 
-bool hth_out_is_terminal(void)
-{
-    return isatty(STDOUT_FILENO) == 1;
-}
-
 bool hth_err_is_terminal(void)
 {
     const char *term = getenv("TERM");

@@ -36,7 +36,6 @@ HTH_MUST_CHECK int hth_out_buf(const struct hth_buf *b, struct hth_err *err);
 /* Flush and close; the last chance to hear of a failed write. */
 HTH_MUST_CHECK int hth_out_finish(struct hth_err *err);
 
-bool hth_out_is_terminal(void);
 /* Standard error is a terminal that can redraw a line. */
 bool hth_err_is_terminal(void);
 

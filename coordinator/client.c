@@ -99,11 +99,6 @@ void hth_client_close(struct hth_client *c)
     free(c);
 }
 
-void hth_client_interrupt(struct hth_client *c)
-{
-    hth_control_interrupt(c->control);
-}
-
 /* Every question ends in a sentence a person can use. */
 static int explain(int status, struct hth_err *err)
 {

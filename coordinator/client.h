@@ -4,8 +4,7 @@
  * address is the coordinator's socket file (ipc://, found from the state
  * directory) or hth_cluster_url() of an in-process cluster: the same code
  * serves `hearth run` in all its forms.
- * Threads: a client belongs to one thread at a time. hth_client_interrupt()
- * alone may be called from any thread.
+ * Threads: a client belongs to one thread at a time.
  * Blocking: every call returns within its timeout; calls that take none
  * return within HTH_CLIENT_CALL_MS.
  * Failure: HTH_EUNREACHABLE and a sentence that says how to start a
@@ -74,9 +73,5 @@ HTH_MUST_CHECK int hth_client_pair(struct hth_client *c,
  * the devices there are. */
 HTH_MUST_CHECK int hth_client_revoke(struct hth_client *c, const char *device,
                                      struct hth_err *err);
-
-/* Make a blocked call of this client return HTH_ECANCELLED, now or at its
- * next wait. Async-signal-safe. */
-void hth_client_interrupt(struct hth_client *c);
 
 #endif

@@ -400,16 +400,21 @@ void hth_engine_close(struct hth_engine *e)
 
 /* ---- loading and attaching ----------------------------------------------- */
 
-static int gguf_source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                       struct hth_err *err)
+struct gguf_source {
+    const struct hth_gguf *gguf;
+    const struct hth_session *session;
+};
+
+static int read_block(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                      struct hth_err *err)
 {
-    const struct hth_session *const *s = ctx;
-    const struct hth_gguf *g = ((const void *const *)ctx)[1];
+    const struct gguf_source *from = ctx;
+    const struct hth_session *s = from->session;
     struct hth_block b;
 
-    hth_shard_block(&(*s)->spec, &(*s)->plan, 0, index, &b);
-    return hth_block_read(g, &(*s)->spec, &b, (struct hth_read){0, dst, bytes},
-                          err);
+    hth_shard_block(&s->spec, &s->plan, 0, index, &b);
+    return hth_block_read(from->gguf, &s->spec, &b,
+                          (struct hth_read){0, dst, bytes}, err);
 }
 
 /* The same weights and buffers can serve another session when all but its id
@@ -440,12 +445,12 @@ static bool same_session(const struct hth_session *a,
 static int load_rank(struct hth_engine *e, const struct hth_session *s,
                      struct hth_err *err)
 {
-    const void *source[2] = {s, e->o.gguf};
+    struct gguf_source from = {e->o.gguf, s};
     struct hth_rank_opts o = {.session = s,
                               .threads = e->o.threads,
                               .memory_bytes = e->o.memory_bytes,
-                              .source = gguf_source,
-                              .source_ctx = source};
+                              .source = read_block,
+                              .source_ctx = &from};
     int rc = hth_rank_open(&e->rank, &o, err);
 
     if (rc != HTH_OK)

@@ -97,8 +97,6 @@ hth_control_client_open(struct hth_control_client **out,
 /* All slots must be closed. NULL is fine. */
 void hth_control_client_close(struct hth_control_client *c);
 bool hth_control_connected(const struct hth_control_client *c);
-/* Counts connections made; a change means hello has to be said again. */
-uint32_t hth_control_epoch(const struct hth_control_client *c);
 /* Make every wait of every slot return HTH_ECANCELLED within 50 ms, now and
  * later. Async-signal-safe. */
 void hth_control_interrupt(struct hth_control_client *c);

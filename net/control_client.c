@@ -25,7 +25,6 @@
 struct hth_control_client {
     nng_socket socket;
     atomic_uint pipes;
-    atomic_uint epoch;
     atomic_bool interrupted;
 };
 
@@ -50,7 +49,6 @@ static void on_pipe_up(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 
     (void)pipe;
     (void)ev;
-    atomic_fetch_add(&c->epoch, 1);
     atomic_fetch_add(&c->pipes, 1);
 }
 
@@ -139,11 +137,6 @@ void hth_control_client_close(struct hth_control_client *c)
 bool hth_control_connected(const struct hth_control_client *c)
 {
     return atomic_load(&c->pipes) > 0;
-}
-
-uint32_t hth_control_epoch(const struct hth_control_client *c)
-{
-    return atomic_load(&c->epoch);
 }
 
 void hth_control_interrupt(struct hth_control_client *c)

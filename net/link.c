@@ -115,11 +115,6 @@ const struct hth_err *hth_link_error(const struct hth_link *l)
     return &l->error;
 }
 
-void hth_link_set_spin(struct hth_link *l, uint32_t spin_us_max)
-{
-    l->spin_us_max = spin_us_max;
-}
-
 void hth_link_counters(const struct hth_link *l, struct hth_link_counters *out)
 {
     *out = l->counters;

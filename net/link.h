@@ -96,9 +96,6 @@ const char *hth_link_cipher(const struct hth_link *l); /* "AES-128-GCM" */
 /* The first failure; status 0 while there is none. */
 const struct hth_err *hth_link_error(const struct hth_link *l);
 
-/* Set what later waits use: HTH_SPIN_AUTO, _NEVER or a bound in us. */
-void hth_link_set_spin(struct hth_link *l, uint32_t spin_us_max);
-
 /* From any thread: make the link fail with HTH_ECANCELLED, waking the thread
  * that waits on it. The link still has to be closed. */
 void hth_link_shutdown(struct hth_link *l);
