@@ -29,7 +29,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
 CFLAGS ?= -O3 -g
 STD := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/gen -pthread -fno-math-errno
 LIBS := -lnng -luv -lmbedtls -lmbedx509 -lmbedcrypto -lcrypto -lopenblas \
-        -lpcre2-8 -ljansson -lm -lpthread
+        -lpcre2-8 -ljansson -lhttp_parser -lqrencode -ledit -lm -lpthread
 ifeq ($(SAN),address)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all \
             -fno-omit-frame-pointer
@@ -172,8 +172,8 @@ tsan-run: $(TSAN_BIN)
 		TSAN_OPTIONS="halt_on_error=1 suppressions=tests/tsan/suppressions.txt" \
 		$$t; done
 
-# A short run of every fuzzer from its corpus; FUZZ_SECONDS=n for longer ones.
-FUZZ_SECONDS ?= 5
+# Every fuzzer from its corpus, the same runs each time; FUZZ_SECONDS=n explores.
+FUZZ_SECONDS ?= 0
 fuzz:
 	$(Q)$(MAKE) --no-print-directory CC=clang SAN=fuzzer \
 		BUILD=$(BUILD)/fuzz CFLAGS="-O1 -g" fuzz-run
