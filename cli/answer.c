@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cli/json.h"
+#include "model/json_write.h"
 #include "cli/out.h"
 #include "cli/signals.h"
 #include "cli/table.h"

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cli/json.h"
+#include "model/json_write.h"
 #include "cli/local.h"
 #include "cli/model_opts.h"
 #include "cli/out.h"

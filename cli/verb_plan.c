@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/json.h"
+#include "model/json_write.h"
 #include "cli/model_opts.h"
 #include "cli/out.h"
 #include "cli/table.h"

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "cli/address.h"
-#include "cli/json.h"
+#include "model/json_write.h"
 #include "cli/out.h"
 #include "cli/table.h"
 #include "cli/tempdir.h"

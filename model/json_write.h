@@ -1,7 +1,7 @@
-/* json.h - writing JSON (RFC 8259) into a buffer. Commas and braces are the
- * caller's business; strings and numbers are made safe here. */
-#ifndef HTH_CLI_JSON_H
-#define HTH_CLI_JSON_H
+/* json_write.h - writing JSON (RFC 8259) into a buffer. Commas and braces are
+ * the caller's business; strings and numbers are made safe here. */
+#ifndef HTH_MODEL_JSON_WRITE_H
+#define HTH_MODEL_JSON_WRITE_H
 
 #include "base/cursor.h"
 

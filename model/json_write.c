@@ -1,6 +1,6 @@
-/* json.c - JSON output. Bytes of the world (names, paths, tokens) are never
- * trusted to be text. */
-#include "cli/json.h"
+/* json_write.c - JSON output. Bytes of the world (names, paths, tokens) are
+ * never trusted to be text. */
+#include "model/json_write.h"
 
 #include <math.h>
 #include <string.h>
