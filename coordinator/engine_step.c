@@ -292,14 +292,14 @@ static int send_step(struct hth_engine *e, struct hth_err *err)
     return HTH_OK;
 }
 
-static void own_logits(struct hth_engine *e)
+static int own_logits(struct hth_engine *e, struct hth_err *err)
 {
     size_t dim = session(e)->spec.dim;
 
     for (uint32_t w = 0; w < e->step.wants; w++)
         memcpy(e->wanted + w * dim, e->x + e->step.want[w] * dim, dim * 4);
-    hth_forward_logits(hth_rank_forward(e->rank), e->wanted, e->step.wants,
-                       e->logits);
+    return hth_forward_logits(hth_rank_forward(e->rank), e->wanted,
+                              e->step.wants, e->logits, err);
 }
 
 static int receive_results(struct hth_engine *e, struct hth_err *err)
@@ -330,8 +330,8 @@ static int run(struct hth_engine *e, struct hth_err *err)
         rc = hth_forward_step(hth_rank_forward(e->rank), &b, err);
     if (rc != HTH_OK || e->step.wants == 0)
         return rc;
-    own_logits(e);
-    return receive_results(e, err);
+    rc = own_logits(e, err);
+    return rc == HTH_OK ? receive_results(e, err) : rc;
 }
 
 /* ---- delivering ---------------------------------------------------------- */

@@ -31,8 +31,10 @@ struct hth_forward {
     struct hth_mat output;
     struct hth_kv *kv;
     struct hth_collective *group;
-    double *inv_freq; /* [rope_dim / 2] */
-    float scale;      /* of attention scores */
+    const struct hth_blocks *source; /* NULL: everything is bound for good */
+    const void **bound;              /* [blocks] what bind saw last */
+    double *inv_freq;                /* [rope_dim / 2] */
+    float scale;                     /* of attention scores */
     struct hth_forward_times times;
     /* Activations, [rows_max][...] each; one allocation. */
     void *arena;
@@ -119,7 +121,9 @@ static int alloc_all(struct hth_forward *f)
     f->arena = hth_mem_alloc(a.bytes);
     f->layer = calloc(f->s->layers, sizeof *f->layer);
     f->inv_freq = calloc(f->s->rope_dim / 2, sizeof *f->inv_freq);
-    if (f->arena == NULL || f->layer == NULL || f->inv_freq == NULL)
+    f->bound = calloc(hth_shard_blocks(f->s), sizeof *f->bound);
+    if (f->arena == NULL || f->layer == NULL || f->inv_freq == NULL ||
+        f->bound == NULL)
         return HTH_ENOMEM;
     a = (struct arena){.base = f->arena};
     carve_all(f, &a);
@@ -181,6 +185,7 @@ void hth_forward_close(struct hth_forward *f)
     hth_mem_free(f->arena);
     free(f->layer);
     free(f->inv_freq);
+    free(f->bound);
     free(f);
 }
 
@@ -252,6 +257,7 @@ void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data)
     struct hth_block b;
 
     hth_shard_block(f->s, f->o.plan, f->o.rank, index, &b);
+    f->bound[index] = data;
     if (b.bytes == 0)
         return;
     if (b.kind == HTH_BLOCK_ATTN) {
@@ -262,6 +268,33 @@ void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data)
         f->final_norm = vec(&b, data, HTH_ROLE_OUTPUT_NORM);
         f->output = hth_block_mat(&b, data, HTH_ROLE_OUTPUT, 0);
     }
+}
+
+void hth_forward_source(struct hth_forward *f, const struct hth_blocks *b)
+{
+    f->source = b;
+}
+
+/* Have a block's weights for its compute. A block that lies where it lay the
+ * last time is bound already. */
+static int take_block(struct hth_forward *f, uint32_t index,
+                      struct hth_err *err)
+{
+    const void *data;
+    int rc;
+
+    if (f->source == NULL)
+        return HTH_OK;
+    rc = f->source->acquire(f->source->ctx, index, &data, err);
+    if (rc == HTH_OK && data != f->bound[index])
+        hth_forward_bind(f, index, data);
+    return rc;
+}
+
+static void give_block(struct hth_forward *f, uint32_t index)
+{
+    if (f->source != NULL)
+        f->source->release(f->source->ctx, index);
 }
 
 /* ---- rows over threads -----------------------------------------------------
@@ -613,33 +646,40 @@ static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
     return rc;
 }
 
-static void clear_part(struct hth_forward *f, const struct hth_batch *b)
+/* This rank's part of a half layer, in f->part: zeros where it has no share.
+ */
+static int run_block(struct hth_forward *f, const struct hth_batch *b,
+                     uint32_t index, struct hth_err *err)
 {
-    memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
+    bool attn = index % 2 == 0;
+    int rc;
+
+    if ((attn ? f->share.heads : f->share.ff) == 0) {
+        memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
+        return HTH_OK;
+    }
+    rc = take_block(f, index, err);
+    if (rc != HTH_OK)
+        return rc;
+    if (attn)
+        attention(f, b, index / 2);
+    else
+        feed_forward(f, b, index / 2);
+    give_block(f, index);
+    return HTH_OK;
 }
 
 static int run_layers(struct hth_forward *f, const struct hth_batch *b,
                       struct hth_err *err)
 {
-    for (uint32_t l = 0; l < f->s->layers; l++) {
-        int rc;
+    int rc = HTH_OK;
 
-        if (f->share.heads > 0)
-            attention(f, b, l);
-        else
-            clear_part(f, b);
-        rc = reduce_into(f, b, err);
-        if (rc != HTH_OK)
-            return rc;
-        if (f->share.ff > 0)
-            feed_forward(f, b, l);
-        else
-            clear_part(f, b);
-        rc = reduce_into(f, b, err);
-        if (rc != HTH_OK)
-            return rc;
+    for (uint32_t i = 0; i < 2 * f->s->layers && rc == HTH_OK; i++) {
+        rc = run_block(f, b, i, err);
+        if (rc == HTH_OK)
+            rc = reduce_into(f, b, err);
     }
-    return HTH_OK;
+    return rc;
 }
 
 int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
@@ -658,17 +698,22 @@ int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
     return rc;
 }
 
-void hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
-                        float *out)
+int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
+                       float *out, struct hth_err *err)
 {
     uint64_t t0 = hth_now_ns();
     float *const to[] = {out};
     const size_t ld[] = {f->share.vocab};
     struct hth_batch b = {.rows = n, .x = (float *)(uintptr_t)x};
+    uint32_t head = 2 * f->s->layers;
+    int rc;
 
     HTH_ASSERT(n <= f->o.rows_max);
     if (f->share.vocab == 0 || n == 0)
-        return;
+        return HTH_OK;
+    rc = take_block(f, head, err);
+    if (rc != HTH_OK)
+        return rc;
     norm_rows(f, &b, f->final_norm);
     product(f, &(struct hth_matmul_job){.w = &f->output,
                                         .y = to,
@@ -677,5 +722,7 @@ void hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
                                         .x = f->h,
                                         .ldx = f->s->dim,
                                         .n = n});
+    give_block(f, head);
     f->times.compute_ns += hth_now_ns() - t0;
+    return HTH_OK;
 }

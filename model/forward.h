@@ -5,7 +5,8 @@
  * the same bits, because the residual is replicated and the all-reduce gives
  * the same sum everywhere. After hth_kv_reserve() for the rows, a step
  * allocates nothing, locks nothing and calls no system beyond the
- * collective's. One thread drives it; the pool computes. */
+ * collective's and the block source's. One thread drives it; the pool computes.
+ */
 #ifndef HTH_MODEL_FORWARD_H
 #define HTH_MODEL_FORWARD_H
 
@@ -15,6 +16,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "kernels/pool.h"
+#include "model/blocks.h"
 #include "model/collective.h"
 #include "model/kv.h"
 #include "model/shard.h"
@@ -41,6 +43,10 @@ void hth_forward_close(struct hth_forward *f); /* NULL is fine */
 /* Give the packed bytes of block `index` (borrowed until close). Blocks of 0
  * bytes need not be bound. */
 void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data);
+/* Weights that come and go: before each block's compute the step asks `b`
+ * (borrowed until close) for it and binds what it gets. Instead of calls to
+ * hth_forward_bind(); NULL goes back to those. */
+void hth_forward_source(struct hth_forward *f, const struct hth_blocks *b);
 /* The other ranks; NULL: this rank is alone. */
 void hth_forward_join(struct hth_forward *f, struct hth_collective *c);
 struct hth_kv *hth_forward_kv(struct hth_forward *f);
@@ -61,10 +67,11 @@ struct hth_forward_times {
 HTH_MUST_CHECK int hth_forward_step(struct hth_forward *f,
                                     const struct hth_batch *b,
                                     struct hth_err *err);
-/* Logits of this rank's vocabulary rows for one hidden row: out[share.vocab].
- * x: [n][dim], out: [n][share.vocab]. */
-void hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
-                        float *out);
+/* Logits of this rank's vocabulary rows for n hidden rows. x: [n][dim], out:
+ * [n][share.vocab]. Fails only when the source has no head block. */
+HTH_MUST_CHECK int hth_forward_logits(struct hth_forward *f, const float *x,
+                                      uint32_t n, float *out,
+                                      struct hth_err *err);
 const struct hth_forward_times *hth_forward_times(const struct hth_forward *f);
 
 #endif

@@ -219,22 +219,39 @@ static int reserve(struct hth_rank *r, struct hth_err *err)
     return HTH_OK;
 }
 
-static int send_result(struct hth_rank *r, struct hth_link *link)
+/* Tell rank 0 why this rank cannot go on, where the link does not know it
+ * already; the text ends the requests there. */
+static int fail_step(struct hth_link *link, int rc, const struct hth_err *err)
+{
+    if (hth_link_error(link)->status == HTH_OK)
+        hth_link_abort(link, rc, err->text);
+    return rc;
+}
+
+static int send_result(struct hth_rank *r, struct hth_link *link,
+                       struct hth_err *err)
 {
     const struct hth_share *share = my_share(r);
     struct hth_slice slice = {share->vocab_first, share->vocab};
     size_t dim = r->session.spec.dim;
+    int rc;
 
     if (r->step.wants == 0 || share->vocab == 0)
         return HTH_OK;
     for (uint32_t w = 0; w < r->step.wants; w++)
         memcpy(r->wanted + w * dim, r->x + r->step.want[w] * dim, dim * 4);
-    hth_forward_logits(r->forward, r->wanted, r->step.wants, r->logits);
+    rc = hth_forward_logits(r->forward, r->wanted, r->step.wants, r->logits,
+                            err);
+    if (rc != HTH_OK)
+        return rc;
     hth_result_encode(&r->step, &slice, r->logits, r->result);
-    return hth_link_send(
+    rc = hth_link_send(
         link, HTH_TAG_RESULT, r->result,
         hth_result_bytes(r->step.wants, r->step.candidates, share->vocab),
         HTH_STEP_DEADLINE_MS);
+    if (rc != HTH_OK)
+        *err = *hth_link_error(link);
+    return rc;
 }
 
 static void publish(struct hth_rank *r)
@@ -259,20 +276,16 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
                           .x = r->x};
     int rc = reserve(r, err);
 
-    if (rc != HTH_OK) {
-        hth_link_abort(link, rc, err != NULL ? err->text : "no KV cache");
-        return rc;
-    }
-    if (b.rows == 0)
+    if (rc == HTH_OK && b.rows == 0)
         return HTH_OK;
-    rc = hth_forward_step(r->forward, &b, err);
+    if (rc == HTH_OK)
+        rc = hth_forward_step(r->forward, &b, err);
+    if (rc == HTH_OK)
+        rc = send_result(r, link, err);
     if (rc != HTH_OK)
-        return rc;
-    rc = send_result(r, link);
-    if (rc != HTH_OK && err != NULL)
-        *err = *hth_link_error(link);
+        return fail_step(link, rc, err);
     publish(r);
-    return rc;
+    return HTH_OK;
 }
 
 static int next_step(struct hth_rank *r, struct hth_link *link,
@@ -324,8 +337,11 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
                               .timeout_ms = HTH_STEP_DEADLINE_MS};
     struct hth_group group;
     struct hth_star *star;
-    int rc = hth_star_open(&star, &o, err);
+    struct hth_err unheard;
+    int rc;
 
+    err = err != NULL ? err : &unheard;
+    rc = hth_star_open(&star, &o, err);
     if (rc != HTH_OK)
         return rc;
     hth_group_init(&group, star, &o, (enum hth_wire)r->session.wire_type);

@@ -77,8 +77,9 @@ static void rows(struct bench *b, uint32_t pos0, uint32_t n)
     }
     must(hth_kv_reserve(hth_forward_kv(b->f), 0, pos0 + n, &err), &err);
     must(hth_forward_step(b->f, &batch, &err), &err);
-    hth_forward_logits(b->f, b->x + (size_t)(n - 1) * b->spec.dim, 1,
-                       b->logits);
+    must(hth_forward_logits(b->f, b->x + (size_t)(n - 1) * b->spec.dim, 1,
+                            b->logits, &err),
+         &err);
 }
 
 int main(int argc, char **argv)

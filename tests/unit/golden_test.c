@@ -170,3 +170,38 @@ Test(golden, shards_equal_one_rank, .timeout = 60)
         free(one);
     }
 }
+
+/* Where the blocks lie, and for how long, changes no bit: a step takes each
+ * block for its own compute only. */
+Test(golden, moving_blocks_same_bits, .timeout = 120)
+{
+    const double shares[] = {2, 1};
+    char model[8192];
+    uint32_t tokens[64];
+    float *still, *moved;
+
+    if (golden_dir() == NULL)
+        cr_skip_test("SKIPPED: no golden vectors (set HEARTH_GOLDEN)");
+    unsetenv("HEARTH_ISA");
+    for (size_t i = 0; i < sizeof g_files / sizeof g_files[0]; i++) {
+        struct shard_run run = {.shares = shares,
+                                .ranks = 1 + i % 2,
+                                .threads = 2,
+                                .kv_type = HTH_F16,
+                                .chunk = 5,
+                                .tokens = tokens};
+
+        run.count = load_tokens(g_files[i].name, tokens);
+        snprintf(model, sizeof model, "%s",
+                 golden_path(g_files[i].name, ".gguf"));
+        run.gguf = model;
+        still = run_shards(&run);
+        run.moving = true;
+        moved = run_shards(&run);
+        cr_expect_arr_eq(still, moved,
+                         (size_t)run.count * run.vocab * sizeof *still, "%s",
+                         g_files[i].name);
+        free(still);
+        free(moved);
+    }
+}

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "kernels/ops.h"
@@ -77,6 +78,45 @@ static void bind_all(struct rank_thread *t, struct hth_forward *f,
     }
 }
 
+/* A source whose blocks lie somewhere else each time and are rubbish once they
+ * are released: what a step keeps of a block beyond its compute shows. */
+struct mover {
+    const struct rank_thread *t;
+    void **blocks; /* the true bytes */
+    uint8_t *copy;
+    uint64_t bytes;
+    uint32_t held, turn;
+};
+
+static int mover_acquire(void *ctx, uint32_t index, const void **data,
+                         struct hth_err *err)
+{
+    struct mover *m = ctx;
+    struct hth_block b;
+    uint8_t *to;
+
+    (void)err;
+    cr_assert_null(m->copy, "block %u still held", m->held);
+    hth_shard_block(m->t->spec, m->t->plan, m->t->rank, index, &b);
+    m->held = index;
+    m->bytes = b.bytes;
+    m->copy = aligned_alloc(64, (b.bytes + 127) / 64 * 64);
+    to = m->copy + (m->turn++ % 2) * 64;
+    memcpy(to, m->blocks[index], b.bytes);
+    *data = to;
+    return HTH_OK;
+}
+
+static void mover_release(void *ctx, uint32_t index)
+{
+    struct mover *m = ctx;
+
+    cr_assert_eq(index, m->held);
+    memset(m->copy, 0xff, m->bytes);
+    free(m->copy);
+    m->copy = NULL;
+}
+
 static void run_rows(struct rank_thread *t, struct hth_forward *f,
                      struct hth_embed *e, uint32_t first, uint32_t n)
 {
@@ -96,7 +136,7 @@ static void run_rows(struct rank_thread *t, struct hth_forward *f,
     }
     cr_assert_eq(hth_kv_reserve(hth_forward_kv(f), 3, first + n, &err), 0);
     cr_assert_eq(hth_forward_step(f, &b, &err), 0, "%s", err.text);
-    hth_forward_logits(f, x, n, part);
+    cr_assert_eq(hth_forward_logits(f, x, n, part, &err), 0);
     for (uint32_t r = 0; r < n; r++)
         for (uint32_t v = 0; v < share->vocab; v++)
             t->logits[(size_t)(first + r) * t->spec->vocab +
@@ -120,12 +160,16 @@ static void *rank_main(void *arg)
                                  .rows_max = t->run->chunk,
                                  .kv_type = t->run->kv_type,
                                  .ctx_max = t->run->count};
+    struct mover m = {.t = t, .blocks = blocks};
+    struct hth_blocks source = {&m, mover_acquire, mover_release};
 
     cr_assert_eq(hth_pool_start(&pool, t->run->threads, false, &err), 0);
     o.pool = pool;
     cr_assert_eq(hth_forward_open(&f, &o, &err), 0, "%s", err.text);
     cr_assert_eq(hth_embed_open(&e, t->g, t->spec, &err), 0);
     bind_all(t, f, blocks);
+    if (t->run->moving)
+        hth_forward_source(f, &source);
     hth_forward_join(f, t->group);
     for (uint32_t i = 0; i < t->run->count; i += t->run->chunk)
         run_rows(t, f, e, i,

@@ -25,6 +25,7 @@ struct shard_run {
     uint32_t chunk;
     const uint32_t *tokens;
     uint32_t count;
+    bool moving; /* blocks come for their compute only, each time elsewhere */
     uint32_t vocab; /* out */
 };
 float *run_shards(struct shard_run *run);
