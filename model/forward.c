@@ -36,6 +36,7 @@ struct hth_forward {
     double *inv_freq;                /* [rope_dim / 2] */
     float scale;                     /* of attention scores */
     struct hth_forward_times times;
+    uint64_t lap_ns; /* until here the time has an operation */
     /* Activations, [rows_max][...] each; one allocation. */
     void *arena;
     float *h, *q, *k, *v, *att, *part, *gate, *up;
@@ -49,6 +50,30 @@ struct hth_forward {
     float *row_weight;
     void *scratch; /* of products */
 };
+
+/* ---- time ---------------------------------------------------------------
+ */
+
+const char *hth_op_text(enum hth_op op)
+{
+    static const char *const text[] = {
+#define X(name, words) [HTH_OP_##name] = words,
+        HTH_OP_MAP(X)
+#undef X
+    };
+
+    return op < HTH_OP_COUNT ? text[op] : "?";
+}
+
+/* The time since the last lap belongs to op: one reading of the clock, which
+ * needs no system call, per operation. */
+static void lap(struct hth_forward *f, enum hth_op op)
+{
+    uint64_t now = hth_now_ns();
+
+    f->times.op_ns[op] += now - f->lap_ns;
+    f->lap_ns = now;
+}
 
 /* ---- memory ---------------------------------------------------------------
  */
@@ -509,6 +534,7 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
     const size_t out_ld[] = {f->s->dim};
 
     norm_rows(f, b, l->attn_norm);
+    lap(f, HTH_OP_NORM);
     product(f, &(struct hth_matmul_job){.w = qkv,
                                         .y = to,
                                         .ldy = ld,
@@ -516,9 +542,12 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
                                         .x = f->h,
                                         .ldx = f->s->dim,
                                         .n = b->rows});
+    lap(f, HTH_OP_QKV);
     j.row = finish_qkv_row;
     for_rows(&j);
+    lap(f, HTH_OP_ROPE);
     hth_pool_run(f->o.pool, attend_thread, &j);
+    lap(f, HTH_OP_ATTENTION);
     product(f, &(struct hth_matmul_job){.w = &l->out,
                                         .y = out,
                                         .ldy = out_ld,
@@ -526,6 +555,7 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
                                         .x = f->att,
                                         .ldx = f->q_dim,
                                         .n = b->rows});
+    lap(f, HTH_OP_ATTN_OUT);
 }
 
 /* ---- feed-forward -----------------------------------------------------------
@@ -557,7 +587,9 @@ static void ffn(struct hth_forward *f, const struct hth_mat *m, const float *x,
                                         .x = x,
                                         .ldx = f->s->dim,
                                         .n = rows});
+    lap(f, HTH_OP_FFN_UP);
     for_rows(&j);
+    lap(f, HTH_OP_SWIGLU);
     product(f, &(struct hth_matmul_job){.w = m + 2,
                                         .y = out,
                                         .ldy = out_ld,
@@ -565,6 +597,7 @@ static void ffn(struct hth_forward *f, const struct hth_mat *m, const float *x,
                                         .x = f->gate,
                                         .ldx = f->share.ff,
                                         .n = rows});
+    lap(f, HTH_OP_FFN_DOWN);
 }
 
 static struct hth_mat plane(const struct hth_mat *m, size_t bytes, uint32_t e)
@@ -597,6 +630,7 @@ static void run_expert(struct hth_forward *f, const struct layer *l,
     }
     if (n == 0)
         return;
+    lap(f, HTH_OP_ROUTE);
     ffn(f, m, f->xg, f->yg, n);
     for (uint32_t i = 0; i < n; i++)
         hth_axpy(f->part + f->row_list[i] * dim, f->row_weight[i],
@@ -614,6 +648,7 @@ static void experts(struct hth_forward *f, const struct layer *l,
     memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
     for (uint32_t e = 0; e < f->s->experts; e++)
         run_expert(f, l, b, e);
+    lap(f, HTH_OP_ROUTE);
 }
 
 static void feed_forward(struct hth_forward *f, const struct hth_batch *b,
@@ -623,6 +658,7 @@ static void feed_forward(struct hth_forward *f, const struct hth_batch *b,
     const struct hth_mat m[] = {l->gate, l->up, l->down};
 
     norm_rows(f, b, l->ffn_norm);
+    lap(f, HTH_OP_NORM);
     if (f->s->arch->moe)
         experts(f, l, b);
     else
@@ -635,12 +671,12 @@ static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
                        struct hth_err *err)
 {
     size_t n = (size_t)b->rows * f->s->dim;
-    uint64_t t0 = hth_now_ns();
     int rc = HTH_OK;
 
     if (f->group != NULL && f->group->ranks > 1)
         rc = f->group->all_reduce(f->group->ctx, f->part, n, err);
-    f->times.reduce_ns += hth_now_ns() - t0;
+    lap(f, HTH_OP_REDUCE);
+    f->times.reduce_ns = f->times.op_ns[HTH_OP_REDUCE];
     if (rc == HTH_OK)
         hth_add(b->x, f->part, n);
     return rc;
@@ -658,7 +694,9 @@ static int run_block(struct hth_forward *f, const struct hth_batch *b,
         memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
         return HTH_OK;
     }
+    lap(f, HTH_OP_NORM);
     rc = take_block(f, index, err);
+    lap(f, HTH_OP_BLOCKS);
     if (rc != HTH_OK)
         return rc;
     if (attn)
@@ -690,10 +728,13 @@ int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
 
     HTH_ASSERT(b->rows >= 1 && b->rows <= f->o.rows_max);
     hth_guard_enter("a step");
+    f->lap_ns = t0;
     step_angles(f, b);
+    lap(f, HTH_OP_ROPE);
     rc = run_layers(f, b, err);
     hth_guard_leave();
-    f->times.compute_ns += hth_now_ns() - t0 - (f->times.reduce_ns - reduce0);
+    lap(f, HTH_OP_NORM);
+    f->times.compute_ns += f->lap_ns - t0 - (f->times.reduce_ns - reduce0);
     f->times.steps++;
     return rc;
 }
@@ -711,10 +752,13 @@ int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
     HTH_ASSERT(n <= f->o.rows_max);
     if (f->share.vocab == 0 || n == 0)
         return HTH_OK;
+    f->lap_ns = t0;
     rc = take_block(f, head, err);
+    lap(f, HTH_OP_BLOCKS);
     if (rc != HTH_OK)
         return rc;
     norm_rows(f, &b, f->final_norm);
+    lap(f, HTH_OP_NORM);
     product(f, &(struct hth_matmul_job){.w = &f->output,
                                         .y = to,
                                         .ldy = ld,
@@ -723,6 +767,7 @@ int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
                                         .ldx = f->s->dim,
                                         .n = n});
     give_block(f, head);
-    f->times.compute_ns += hth_now_ns() - t0;
+    lap(f, HTH_OP_OUTPUT);
+    f->times.compute_ns += f->lap_ns - t0;
     return HTH_OK;
 }

@@ -58,10 +58,34 @@ struct hth_batch {
     float *x;            /* [rows][dim] in: embeddings; out: hidden state */
 };
 
+/* Where a step's time goes. X(name, text) */
+#define HTH_OP_MAP(X)                \
+    X(NORM, "norms, residual")       \
+    X(QKV, "q, k, v")                \
+    X(ROPE, "rope, cache write")     \
+    X(ATTENTION, "attention")        \
+    X(ATTN_OUT, "attention output")  \
+    X(ROUTE, "router, gather")       \
+    X(FFN_UP, "ffn gate, up")        \
+    X(SWIGLU, "silu")                \
+    X(FFN_DOWN, "ffn down")          \
+    X(OUTPUT, "vocabulary")          \
+    X(BLOCKS, "waiting for weights") \
+    X(REDUCE, "all-reduce")
+
+enum hth_op {
+#define X(name, text) HTH_OP_##name,
+    HTH_OP_MAP(X)
+#undef X
+        HTH_OP_COUNT
+};
+const char *hth_op_text(enum hth_op op); /* "ffn down"; never NULL */
+
 struct hth_forward_times {
     uint64_t compute_ns;
     uint64_t reduce_ns; /* inside the collective */
     uint64_t steps;
+    uint64_t op_ns[HTH_OP_COUNT]; /* reduce_ns is op_ns[HTH_OP_REDUCE] */
 };
 
 HTH_MUST_CHECK int hth_forward_step(struct hth_forward *f,
