@@ -98,6 +98,15 @@ $(BUILD)/obj/%.o: %.c
 	$(say) CC $<
 	$(Q)$(CC) $(ALLFLAGS) $(ISAFLAGS) -MMD -MP -c -o $@ $<
 
+# The console's page as a C array, with the hashes of its script and style.
+CONSOLE := $(addprefix coordinator/console/page.,html css js)
+CONSOLE_H := $(BUILD)/gen/coordinator/console_page.h
+$(CONSOLE_H): $(CONSOLE) scripts/console-page
+	@mkdir -p $(@D)
+	$(say) PAGE $@
+	$(Q)scripts/console-page coordinator/console >$@.part && mv $@.part $@
+$(BUILD)/obj/coordinator/console.o: $(CONSOLE_H)
+
 $(BUILD)/tests/%: tests/unit/%.c $(UNIT_AUX_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(say) TEST $@

@@ -110,6 +110,9 @@
 #define HTH_STREAM_PAUSE_MS 20u /* at least, between two tellings of tokens */
 #define HTH_REQUEST_ABANDONED_MS 10000u /* without a poll: cancelled */
 
+/* Console */
+#define HTH_QR_BYTES_MAX 512u /* text of one QR code */
+
 /* Command line */
 #define HTH_OPTS_MAX 40u        /* rows of one verb's table */
 #define HTH_OPT_REPEATS_MAX 64u /* of one option */
