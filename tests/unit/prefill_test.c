@@ -1,0 +1,239 @@
+/* prefill_test.c - the cost model of long prompts: partitions against a search
+ * of everything, interpolation, predictions that behave, the choice. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "scheduler/prefill.h"
+
+struct rig {
+    struct hth_prefill_net net;
+    struct hth_prefill_load load;
+};
+
+/* Devices like one core of a small machine on the 1 B model; links of `rate`
+ * bytes per second. */
+static void open_rig(struct rig *g, uint32_t ranks, double rate)
+{
+    memset(g, 0, sizeof *g);
+    g->load = (struct hth_prefill_load){.ranks = ranks,
+                                        .layers = 16,
+                                        .chunk_rows = 512,
+                                        .piece_rows = 256,
+                                        .kv_bytes = 2048,
+                                        .reduce_bytes = 4096,
+                                        .embed_bytes = 1152,
+                                        .step_bytes = 8192,
+                                        .layer_bytes = 34e6,
+                                        .net = &g->net};
+    for (uint32_t r = 0; r < ranks; r++) {
+        g->load.whole[r] = true;
+        g->load.device[r] = (struct hth_prefill_device){.row_s = 3e-4,
+                                                        .pair_s = 3e-8,
+                                                        .layer_s = 5e-5,
+                                                        .share = 1.0 / ranks};
+        for (uint32_t s = 0; s < ranks; s++) {
+            g->net.alpha_s[r][s] = 2e-4;
+            g->net.bytes_per_s[r][s] = rate;
+        }
+    }
+}
+
+static double kvr_time(const struct rig *g, uint32_t count, const double *w)
+{
+    struct hth_prompt p = {0, count};
+    struct hth_prefill_time t;
+    struct hth_spread s;
+
+    cr_assert_eq(hth_spread_make(&s, HTH_PREFILL_KVR, w, g->load.ranks, count),
+                 0);
+    hth_prefill_time_split(&g->load, &p, &s, &t);
+    return t.first_token_s;
+}
+
+/* The best of all partitions in steps of a fiftieth. */
+static double brute(const struct rig *g, uint32_t count)
+{
+    double best = INFINITY, w[HTH_RANKS_MAX] = {0};
+
+    for (int a = 1; a < 49; a++)
+        for (int b = 1; a + b < 50; b++) {
+            double t;
+
+            if (g->load.ranks == 2 && b > 1)
+                break;
+            w[0] = a;
+            w[1] = g->load.ranks == 2 ? 50 - a : b;
+            w[2] = 50 - a - b;
+            t = kvr_time(g, count, w);
+            best = t < best ? t : best;
+        }
+    return best;
+}
+
+Test(prefill, searched_partition_is_near_the_best)
+{
+    static const double even[4] = {1, 1, 1, 1};
+
+    for (uint32_t ranks = 2; ranks <= 3; ranks++)
+        for (uint32_t n = 512; n <= 32768; n *= 4)
+            for (double rate = 12e6; rate < 2e9; rate *= 10) {
+                struct hth_prompt p = {0, n};
+                double w[HTH_RANKS_MAX], got;
+                struct rig g;
+
+                open_rig(&g, ranks, rate);
+                if (n > 4000)
+                    g.load.device[0].row_s *= 2;
+                got = hth_partition_search(&g.load, &p, w);
+                cr_assert_float_eq(got, kvr_time(&g, n, w), got * 1e-9);
+                cr_assert_leq(got, brute(&g, n) * 1.05, "%u ranks %u: %f %f",
+                              ranks, n, got, brute(&g, n));
+                cr_assert_leq(got, kvr_time(&g, n, even) * (1 + 1e-9));
+            }
+}
+
+Test(prefill, seed_is_uneven_and_sums_to_one)
+{
+    struct hth_prompt p = {0, 32768};
+    double w[HTH_RANKS_MAX], sum = 0;
+    struct rig g;
+
+    open_rig(&g, 4, 1e9);
+    hth_partition_seed(&g.load, &p, w);
+    for (uint32_t r = 0; r < 4; r++) {
+        sum += w[r];
+        cr_assert(r == 0 || w[r] < w[r - 1]);
+    }
+    cr_assert_float_eq(sum, 1, 1e-9);
+    /* A cached prefix makes later rows cost less more. */
+    p.prefix = 100000;
+    hth_partition_seed(&g.load, &p, w);
+    cr_assert_float_eq(w[0], 0.25, 0.03);
+    /* A rate measured as nonsense does not idle a device. */
+    g.load.device[1].row_s = 1e3;
+    hth_partition_seed(&g.load, &p, w);
+    cr_assert_geq(w[1], HTH_PREFILL_SHARE_MIN / 4 * 0.9);
+}
+
+Test(prefill, interpolated_partition_is_near_its_own_search)
+{
+    static const uint32_t known[] = {1024, 2048, 4096, 8192, 16384};
+    struct hth_partition_table t = {.ranks = 4};
+    double w[HTH_RANKS_MAX];
+    struct rig g;
+
+    open_rig(&g, 4, 120e6);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct hth_prompt p = {0, known[i]};
+
+        hth_partition_search(&g.load, &p, w);
+        hth_partition_learn(&t, known[i], w);
+    }
+    for (uint32_t n = 1100; n < 16000; n += 731) {
+        struct hth_prompt p = {0, n};
+        double own[HTH_RANKS_MAX], best;
+
+        best = hth_partition_search(&g.load, &p, own);
+        cr_assert(hth_partition_lookup(&t, n, w));
+        cr_assert_leq(kvr_time(&g, n, w), best * 1.03, "%u", n);
+    }
+    cr_assert(!hth_partition_lookup(&t, 512, w));
+    cr_assert(!hth_partition_lookup(&t, 20000, w));
+}
+
+Test(prefill, table_stays_bounded_and_sorted)
+{
+    struct hth_partition_table t = {.ranks = 2};
+    double w[2] = {0.5, 0.5};
+
+    for (uint32_t i = 1; i < 200; i++) {
+        w[0] = i / 200.0;
+        w[1] = 1 - w[0];
+        hth_partition_learn(&t, (i * 7919u) % 4001u + 1, w);
+    }
+    cr_assert_leq(t.entries, HTH_PARTITION_TABLE_MAX);
+    for (uint32_t i = 1; i < t.entries; i++)
+        cr_assert_lt(t.count[i - 1], t.count[i]);
+    w[0] = 0.9;
+    hth_partition_learn(&t, t.count[3], w);
+    cr_assert_float_eq(t.weight[3][0], 0.9, 1e-12);
+}
+
+/* What must hold of any model: nothing is faster than its compute shared out,
+ * a slower link never makes a prompt faster. */
+Test(prefill, times_behave)
+{
+    static const double even[4] = {1, 1, 1, 1};
+
+    for (uint32_t mode = HTH_PREFILL_RING; mode <= HTH_PREFILL_KVR; mode++) {
+        double before = 0;
+
+        for (double rate = 1e9; rate > 1e5; rate /= 3) {
+            struct hth_prompt p = {0, 4096};
+            struct hth_prefill_time t;
+            struct hth_spread s;
+            struct rig g;
+            double work;
+
+            open_rig(&g, 4, rate);
+            cr_assert_eq(hth_spread_make(&s, mode, even, 4, 4096), 0);
+            hth_prefill_time_split(&g.load, &p, &s, &t);
+            work = 16.0 * (1024 * 3e-4);
+            cr_assert_geq(t.first_token_s, work);
+            cr_assert_geq(t.first_token_s, before * 0.999);
+            cr_assert_geq(t.all_s * 1.001, t.first_token_s);
+            before = t.first_token_s;
+        }
+        /* At a crawl the link is all there is: its bytes at its rate. */
+        cr_assert_geq(before, 16.0 * 1024 * 2048 / 3e5);
+    }
+}
+
+Test(prefill, slow_networks_split_and_short_prompts_too)
+{
+    struct hth_prefill_choice c;
+    struct rig g;
+
+    open_rig(&g, 4, 12.5e6);
+    cr_assert_eq(hth_prefill_choose(&g.load, &(struct hth_prompt){0, 4096},
+                                    HTH_PREFILL_AUTO, NULL, &c),
+                 0);
+    cr_assert(hth_prefill_splits(c.mode));
+    cr_assert_leq(c.predicted_s * 2, c.by_mode_s[HTH_PREFILL_TP]);
+    for (uint32_t m = HTH_PREFILL_TP; m < HTH_PREFILL_MODES; m++)
+        cr_assert_leq(c.predicted_s, c.by_mode_s[m]);
+    cr_assert_eq(c.spread.count, 4096u);
+    /* What was asked for is done, whatever it costs. */
+    cr_assert_eq(hth_prefill_choose(&g.load, &(struct hth_prompt){0, 4096},
+                                    HTH_PREFILL_TP, NULL, &c),
+                 0);
+    cr_assert_eq(c.mode, HTH_PREFILL_TP);
+    /* Without whole layers there is nothing to split. */
+    g.load.whole[2] = false;
+    cr_assert_eq(hth_prefill_choose(&g.load, &(struct hth_prompt){0, 4096},
+                                    HTH_PREFILL_KVR, NULL, &c),
+                 HTH_EUNSUPPORTED);
+    cr_assert_eq(hth_prefill_choose(&g.load, &(struct hth_prompt){0, 4096},
+                                    HTH_PREFILL_AUTO, NULL, &c),
+                 0);
+    cr_assert(c.mode == HTH_PREFILL_TP || c.mode == HTH_PREFILL_SINGLE);
+}
+
+Test(prefill, streamed_layers_bound_short_prompts)
+{
+    struct hth_prefill_time fast, slow;
+    struct hth_prompt p = {0, 64};
+    static const double even[2] = {1, 1};
+    struct hth_spread s;
+    struct rig g;
+
+    open_rig(&g, 2, 1e9);
+    cr_assert_eq(hth_spread_make(&s, HTH_PREFILL_KVR, even, 2, 64), 0);
+    hth_prefill_time_split(&g.load, &p, &s, &fast);
+    g.load.device[0].stream_bytes_per_s = 500e6;
+    g.load.device[1].stream_bytes_per_s = 500e6;
+    hth_prefill_time_split(&g.load, &p, &s, &slow);
+    cr_assert_geq(slow.first_token_s, 16 * 34e6 / 500e6);
+    cr_assert_lt(fast.first_token_s, slow.first_token_s);
+}
