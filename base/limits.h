@@ -17,10 +17,10 @@
 /* One frame of a step. Long, because a slow device may compute for long; that
  * a device is gone is noticed by heartbeats and closed sockets. */
 #define HTH_STEP_DEADLINE_MS 120000u
-#define HTH_SEQS_MAX 64u        /* live sequences of one coordinator */
-#define HTH_CTX_MAX (1u << 20)  /* positions of one sequence */
-#define HTH_CANDIDATES_MAX 256u /* per rank and row */
-#define HTH_KV_BLOCK_POSITIONS 32u
+#define HTH_SEQS_MAX 64u           /* live sequences of one coordinator */
+#define HTH_CTX_MAX (1u << 20)     /* positions of one sequence */
+#define HTH_CANDIDATES_MAX 256u    /* per rank and row */
+#define HTH_KV_BLOCK_POSITIONS 64u /* a chunk of attention too */
 
 /* Model shapes (reject a file beyond them before allocating anything) */
 #define HTH_LAYERS_MAX 512u

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/attn.h"
 #include "kernels/ops.h"
 
 #define HTH_Q8_BLOCK 32u
@@ -27,6 +28,19 @@ struct hth_q8 {
     int16_t *sums; /* [n][cols / 16] */
     uint32_t n;
     uint32_t cols;
+};
+
+/* Eight queries (rows times heads of a group) go through a block of keys at a
+ * time. */
+#define HTH_ATTN_PANEL 8u
+
+struct hth_attn_panel {
+    struct hth_attn_block block; /* only read */
+    const float *q;       /* [head_dim][HTH_ATTN_PANEL], already scaled */
+    const uint32_t *seen; /* [queries] leading keys that each sees */
+    uint32_t keys;        /* the largest of seen, 1 to HTH_ATTN_KEYS */
+    uint32_t queries;     /* 1 to HTH_ATTN_PANEL */
+    struct hth_attn_state state; /* of these queries */
 };
 
 struct hth_isa {
@@ -59,7 +73,20 @@ struct hth_isa {
     void (*f32_to_f16)(const float *src, uint16_t *dst, size_t n);
     void (*f16_to_f32)(const uint16_t *src, float *dst, size_t n);
     void (*attn_fold)(const struct hth_attn_part *part);
+    /* Fold a block into a panel. A query's bits depend on its own numbers and
+     * on how many keys it sees, not on `queries` and `keys`; nor on whether
+     * the block was widened. */
+    void (*attn_panel)(const struct hth_attn_panel *p);
+    /* The first `keys` keys of a block (whole groups of HTH_ATTN_LANES) as
+     * HTH_F32; exact. */
+    void (*attn_widen)(const struct hth_attn_block *from, uint32_t keys,
+                       const struct hth_attn_block *to);
 };
+
+/* The reference of attention (kernels_attn_ref.c). */
+void hth__attn_panel_ref(const struct hth_attn_panel *p);
+void hth__attn_widen_ref(const struct hth_attn_block *from, uint32_t keys,
+                         const struct hth_attn_block *to);
 
 extern const struct hth_isa hth_isa_ref;
 extern const struct hth_isa hth_isa_avx2;

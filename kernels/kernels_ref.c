@@ -305,4 +305,6 @@ const struct hth_isa hth_isa_ref = {
     .f32_to_f16 = ref_f32_to_f16,
     .f16_to_f32 = ref_f16_to_f32,
     .attn_fold = ref_attn_fold,
+    .attn_panel = hth__attn_panel_ref,
+    .attn_widen = hth__attn_widen_ref,
 };

@@ -48,7 +48,7 @@ void hth_f16_to_f32_row(const uint16_t *src, float *dst, size_t n)
     hth_isa_now()->f16_to_f32(src, dst, n);
 }
 
-void hth_attn_fold(const struct hth_attn_part *part)
+void hth_attn_fold_part(const struct hth_attn_part *part)
 {
     HTH_ASSERT(part->rows <= HTH_ATTN_ROWS_MAX);
     HTH_ASSERT(part->head_dim <= HTH_HEAD_DIM_MAX);

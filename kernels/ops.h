@@ -114,6 +114,6 @@ struct hth_attn_part {
     float *acc;
 };
 #define HTH_ATTN_ROWS_MAX 64u
-void hth_attn_fold(const struct hth_attn_part *part);
+void hth_attn_fold_part(const struct hth_attn_part *part);
 
 #endif

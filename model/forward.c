@@ -500,7 +500,7 @@ static void attend(struct hth_forward *f, const struct row_job *j, uint32_t r,
         p.k = k;
         p.v = v;
         p.rows = n < left ? n : left;
-        hth_attn_fold(&p);
+        hth_attn_fold_part(&p);
     }
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t e = 0; e < hd; e++)

@@ -167,7 +167,7 @@ Test(kv, grows_is_bounded_and_gives_back)
 
     cr_assert_eq(hth_kv_open(&kv, &o, &err), 0);
     cr_assert_eq(hth_kv_reserve(kv, 5, 65, &err), 0);
-    cr_assert_eq(hth_kv_bytes(kv), 3u * 2 * 3 * 2 * 32 * 16 * 2);
+    cr_assert_eq(hth_kv_bytes(kv), 2u * 2 * 3 * 2 * 64 * 16 * 2);
     cr_assert_eq(hth_kv_rows(kv, 5, &at, &k, &v), 31u);
     memset(k, 1, 31 * 16 * 2);
     memset(v, 2, 31 * 16 * 2);

@@ -24,6 +24,7 @@ void plain_failed(const char *file, int line, const char *what, const char *fmt,
     ((cond) ? (void)0        \
             : plain_failed(__FILE__, __LINE__, #cond, " " __VA_ARGS__))
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), __VA_ARGS__)
+#define cr_assert_not(cond, ...) cr_assert(!(cond), __VA_ARGS__)
 #define cr_assert_neq(a, b, ...) cr_assert((a) != (b), __VA_ARGS__)
 #define cr_assert_leq(a, b, ...) cr_assert((a) <= (b), __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) \
