@@ -1,11 +1,12 @@
 /* blocks.h - where the weights of a step come from, declared by the consumer:
- * model/ never sees a file of blocks. worker/ binds it to memory that holds
- * everything, or to a window that reads blocks ahead of the step.
+ * model/ never sees a file of weights. worker/ binds it to memory that holds
+ * everything, or to a window that reads pieces ahead of the step.
  *
- * All calls come from the thread that runs the step, in the order of the
- * blocks: acquire before a block's compute, release right after it and before
- * the all-reduce, so that the next read overlaps both. A block is held at most
- * once. A step that fails between the two releases what it holds. */
+ * All calls come from the thread that runs the step, for pieces (model/piece.h)
+ * in ascending order within a step; pieces that a step does not need (the head,
+ * experts that no row chose) are left out. Acquire comes before a piece's
+ * compute, release right after it and before the all-reduce, so that the next
+ * read overlaps both. One piece is held at a time. */
 #ifndef HTH_MODEL_BLOCKS_H
 #define HTH_MODEL_BLOCKS_H
 
@@ -15,13 +16,16 @@
 
 struct hth_blocks {
     void *ctx;
-    /* The bytes of block `index` (hth_shard_block()) in *data, valid until its
-     * release; the same block may lie elsewhere the next time. Waits until it
-     * is there. No allocation. An error ends the step; its text names the
-     * file. */
+    /* The bytes of piece `index` in *data, valid until its release; the same
+     * piece may lie elsewhere the next time. Waits until it is there. No
+     * allocation. An error ends the step; its text names the file. */
     int (*acquire)(void *ctx, uint32_t index, const void **data,
                    struct hth_err *err);
     void (*release)(void *ctx, uint32_t index);
+    /* May be NULL. The pieces first + n[i] that will be acquired next: experts,
+     * which nobody can know before the router ran. */
+    void (*expect)(void *ctx, uint32_t first, const uint32_t *n,
+                   uint32_t count);
 };
 
 #endif

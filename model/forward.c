@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "model/piece.h"
 #include "model/router.h"
 
 /* Matrices and vectors of one layer, pointing into bound blocks. */
@@ -32,7 +33,7 @@ struct hth_forward {
     struct hth_kv *kv;
     struct hth_collective *group;
     const struct hth_blocks *source; /* NULL: everything is bound for good */
-    const void **bound;              /* [blocks] what bind saw last */
+    const void **bound;              /* [pieces] where they lay last */
     double *inv_freq;                /* [rope_dim / 2] */
     float scale;                     /* of attention scores */
     struct hth_forward_times times;
@@ -146,7 +147,7 @@ static int alloc_all(struct hth_forward *f)
     f->arena = hth_mem_alloc(a.bytes);
     f->layer = calloc(f->s->layers, sizeof *f->layer);
     f->inv_freq = calloc(f->s->rope_dim / 2, sizeof *f->inv_freq);
-    f->bound = calloc(hth_shard_blocks(f->s), sizeof *f->bound);
+    f->bound = calloc(hth_pieces(f->s, f->o.plan, f->o.rank), sizeof *f->bound);
     if (f->arena == NULL || f->layer == NULL || f->inv_freq == NULL ||
         f->bound == NULL)
         return HTH_ENOMEM;
@@ -252,29 +253,55 @@ static void bind_attn(struct layer *l, const struct hth_block *b, const void *d)
     l->out = hth_block_mat(b, d, HTH_ROLE_ATTN_OUT, 0);
 }
 
+/* Parts that are not in this piece stay where they were. */
+static void bind_mat(struct hth_mat *m, const struct hth_block *b,
+                     const void *d, uint32_t role)
+{
+    struct hth_mat found = hth_block_mat(b, d, role, 0);
+
+    if (found.data != NULL)
+        *m = found;
+}
+
 static void bind_ffn(struct hth_forward *f, struct layer *l,
                      const struct hth_block *b, const void *d)
 {
     const struct hth_spec *s = f->s;
     bool moe = s->arch->moe;
+    const float *norm = vec(b, d, HTH_ROLE_FFN_NORM);
 
-    l->ffn_norm = vec(b, d, HTH_ROLE_FFN_NORM);
-    l->gate = hth_block_mat(
-        b, d, moe ? HTH_ROLE_FFN_GATE_EXPS : HTH_ROLE_FFN_GATE, 0);
-    l->up =
-        hth_block_mat(b, d, moe ? HTH_ROLE_FFN_UP_EXPS : HTH_ROLE_FFN_UP, 0);
-    l->down = hth_block_mat(
-        b, d, moe ? HTH_ROLE_FFN_DOWN_EXPS : HTH_ROLE_FFN_DOWN, 0);
+    l->ffn_norm = norm != NULL ? norm : l->ffn_norm;
+    bind_mat(&l->gate, b, d, moe ? HTH_ROLE_FFN_GATE_EXPS : HTH_ROLE_FFN_GATE);
+    bind_mat(&l->up, b, d, moe ? HTH_ROLE_FFN_UP_EXPS : HTH_ROLE_FFN_UP);
+    bind_mat(&l->down, b, d, moe ? HTH_ROLE_FFN_DOWN_EXPS : HTH_ROLE_FFN_DOWN);
+    bind_mat(&l->router.gate, b, d, HTH_ROLE_FFN_ROUTER);
     l->gate_plane = l->gate.rows * l->gate.row_bytes;
     l->up_plane = l->up.rows * l->up.row_bytes;
     l->down_plane = l->down.rows * l->down.row_bytes;
-    l->router =
-        (struct hth_router){.norm = l->ffn_norm,
-                            .eps = s->norm_eps,
-                            .gate = hth_block_mat(b, d, HTH_ROLE_FFN_ROUTER, 0),
-                            .experts = s->experts,
-                            .used = s->experts_used,
-                            .renorm = s->arch->expert_renorm};
+    l->router.norm = l->ffn_norm;
+    l->router.eps = s->norm_eps;
+    l->router.experts = s->experts;
+    l->router.used = s->experts_used;
+    l->router.renorm = s->arch->expert_renorm;
+}
+
+/* A block, or a piece of one. */
+static void bind(struct hth_forward *f, const struct hth_block *b,
+                 const void *data)
+{
+    const float *norm;
+
+    if (b->bytes == 0)
+        return;
+    if (b->kind == HTH_BLOCK_ATTN) {
+        bind_attn(&f->layer[b->layer], b, data);
+    } else if (b->kind == HTH_BLOCK_FFN) {
+        bind_ffn(f, &f->layer[b->layer], b, data);
+    } else {
+        norm = vec(b, data, HTH_ROLE_OUTPUT_NORM);
+        f->final_norm = norm != NULL ? norm : f->final_norm;
+        f->output = hth_block_mat(b, data, HTH_ROLE_OUTPUT, 0);
+    }
 }
 
 void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data)
@@ -282,17 +309,7 @@ void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data)
     struct hth_block b;
 
     hth_shard_block(f->s, f->o.plan, f->o.rank, index, &b);
-    f->bound[index] = data;
-    if (b.bytes == 0)
-        return;
-    if (b.kind == HTH_BLOCK_ATTN) {
-        bind_attn(&f->layer[b.layer], &b, data);
-    } else if (b.kind == HTH_BLOCK_FFN) {
-        bind_ffn(f, &f->layer[b.layer], &b, data);
-    } else {
-        f->final_norm = vec(&b, data, HTH_ROLE_OUTPUT_NORM);
-        f->output = hth_block_mat(&b, data, HTH_ROLE_OUTPUT, 0);
-    }
+    bind(f, &b, data);
 }
 
 void hth_forward_source(struct hth_forward *f, const struct hth_blocks *b)
@@ -300,23 +317,29 @@ void hth_forward_source(struct hth_forward *f, const struct hth_blocks *b)
     f->source = b;
 }
 
-/* Have a block's weights for its compute. A block that lies where it lay the
- * last time is bound already. */
-static int take_block(struct hth_forward *f, uint32_t index,
-                      struct hth_err *err)
+/* Have a piece for its compute. One that lies where it lay the last time is
+ * bound already, except that experts, and pieces of the head, share the place
+ * they are bound to. */
+static int take(struct hth_forward *f, uint32_t index, bool shared,
+                struct hth_err *err)
 {
+    struct hth_block b;
     const void *data;
     int rc;
 
     if (f->source == NULL)
         return HTH_OK;
     rc = f->source->acquire(f->source->ctx, index, &data, err);
-    if (rc == HTH_OK && data != f->bound[index])
-        hth_forward_bind(f, index, data);
-    return rc;
+    lap(f, HTH_OP_BLOCKS);
+    if (rc != HTH_OK || (data == f->bound[index] && !shared))
+        return rc;
+    hth_piece(f->s, f->o.plan, f->o.rank, index, &b);
+    bind(f, &b, data);
+    f->bound[index] = data;
+    return HTH_OK;
 }
 
-static void give_block(struct hth_forward *f, uint32_t index)
+static void give(struct hth_forward *f, uint32_t index)
 {
     if (f->source != NULL)
         f->source->release(f->source->ctx, index);
@@ -568,17 +591,15 @@ static void swiglu_row(const struct row_job *j, uint32_t r)
     hth_swiglu(j->f->gate + r * ff, j->f->up + r * ff, ff);
 }
 
-/* y[rows][dim] = down(silu(gate x) * up x) with this rank's rows of one dense
- * FFN or one expert. */
-static void ffn(struct hth_forward *f, const struct hth_mat *m, const float *x,
-                float *y, uint32_t rows)
+/* hidden = silu(gate x) * up x with this rank's rows of one dense FFN or one
+ * expert; m: gate, up. */
+static void ffn_up(struct hth_forward *f, const struct hth_mat *m,
+                   const float *x, uint32_t rows)
 {
     struct hth_batch b = {.rows = rows};
     struct row_job j = {.f = f, .b = &b, .row = swiglu_row};
     float *const hidden[] = {f->gate, f->up};
     const size_t hidden_ld[] = {f->share.ff, f->share.ff};
-    float *const out[] = {y};
-    const size_t out_ld[] = {f->s->dim};
 
     product(f, &(struct hth_matmul_job){.w = m,
                                         .y = hidden,
@@ -590,7 +611,16 @@ static void ffn(struct hth_forward *f, const struct hth_mat *m, const float *x,
     lap(f, HTH_OP_FFN_UP);
     for_rows(&j);
     lap(f, HTH_OP_SWIGLU);
-    product(f, &(struct hth_matmul_job){.w = m + 2,
+}
+
+/* y[rows][dim] = down hidden */
+static void ffn_down(struct hth_forward *f, const struct hth_mat *m, float *y,
+                     uint32_t rows)
+{
+    float *const out[] = {y};
+    const size_t out_ld[] = {f->s->dim};
+
+    product(f, &(struct hth_matmul_job){.w = m,
                                         .y = out,
                                         .ldy = out_ld,
                                         .count = 1,
@@ -608,17 +638,12 @@ static struct hth_mat plane(const struct hth_mat *m, size_t bytes, uint32_t e)
     return p;
 }
 
-/* Rows that chose expert e, gathered, through it, and added back with their
- * weights. Experts go in ascending order, so that a row's sum has the same
- * order in every batch. */
-static void run_expert(struct hth_forward *f, const struct layer *l,
-                       const struct hth_batch *b, uint32_t e)
+/* Gather the rows that chose expert e into f->xg; their number. */
+static uint32_t gather_rows(struct hth_forward *f, const struct hth_batch *b,
+                            uint32_t e)
 {
     uint32_t used = f->s->experts_used, n = 0;
     size_t dim = f->s->dim;
-    const struct hth_mat m[] = {plane(&l->gate, l->gate_plane, e),
-                                plane(&l->up, l->up_plane, e),
-                                plane(&l->down, l->down_plane, e)};
 
     for (uint32_t i = 0; i < b->rows * used; i++) {
         if (f->expert_id[i] != e)
@@ -628,41 +653,89 @@ static void run_expert(struct hth_forward *f, const struct layer *l,
         memcpy(f->xg + n * dim, f->h + i / used * dim, dim * sizeof *f->xg);
         n++;
     }
+    return n;
+}
+
+/* Rows that chose expert e, through it, and added back with their weights.
+ * Experts go in ascending order, so that a row's sum has the same order in
+ * every batch. */
+static int run_expert(struct hth_forward *f, const struct hth_batch *b,
+                      uint32_t layer, uint32_t e, struct hth_err *err)
+{
+    const struct layer *l = &f->layer[layer];
+    uint32_t piece = hth_piece_ffn_rest(f->s, layer) + e;
+    uint32_t n = gather_rows(f, b, e);
+    uint32_t at = f->source != NULL ? 0 : e; /* a piece is one plane */
+    size_t dim = f->s->dim;
+    int rc;
+
     if (n == 0)
-        return;
+        return HTH_OK;
     lap(f, HTH_OP_ROUTE);
-    ffn(f, m, f->xg, f->yg, n);
+    rc = take(f, piece, true, err);
+    if (rc != HTH_OK)
+        return rc;
+    ffn_up(f,
+           (struct hth_mat[]){plane(&l->gate, l->gate_plane, at),
+                              plane(&l->up, l->up_plane, at)},
+           f->xg, n);
+    ffn_down(f, (struct hth_mat[]){plane(&l->down, l->down_plane, at)}, f->yg,
+             n);
+    give(f, piece);
     for (uint32_t i = 0; i < n; i++)
         hth_axpy(f->part + f->row_list[i] * dim, f->row_weight[i],
                  f->yg + i * dim, dim);
+    return HTH_OK;
 }
 
-static void experts(struct hth_forward *f, const struct layer *l,
-                    const struct hth_batch *b)
+static int experts(struct hth_forward *f, const struct hth_batch *b,
+                   uint32_t layer, struct hth_err *err)
 {
     uint32_t used = f->s->experts_used;
+    int rc = HTH_OK;
 
     for (uint32_t r = 0; r < b->rows; r++)
-        hth_route(&l->router, b->x + (size_t)r * f->s->dim, f->route_scratch,
-                  f->expert_id + r * used, f->expert_weight + r * used);
+        hth_route(&f->layer[layer].router, b->x + (size_t)r * f->s->dim,
+                  f->route_scratch, f->expert_id + r * used,
+                  f->expert_weight + r * used);
+    give(f, hth_piece_ffn(f->s, layer));
+    if (f->source != NULL && f->source->expect != NULL)
+        f->source->expect(f->source->ctx, hth_piece_ffn_rest(f->s, layer),
+                          f->expert_id, b->rows * used);
     memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
-    for (uint32_t e = 0; e < f->s->experts; e++)
-        run_expert(f, l, b, e);
+    for (uint32_t e = 0; e < f->s->experts && rc == HTH_OK; e++)
+        rc = run_expert(f, b, layer, e, err);
     lap(f, HTH_OP_ROUTE);
+    return rc;
 }
 
-static void feed_forward(struct hth_forward *f, const struct hth_batch *b,
-                         uint32_t index)
+static int dense(struct hth_forward *f, const struct hth_batch *b,
+                 uint32_t layer, struct hth_err *err)
 {
-    const struct layer *l = &f->layer[index];
-    const struct hth_mat m[] = {l->gate, l->up, l->down};
+    const struct layer *l = &f->layer[layer];
+    int rc;
 
-    norm_rows(f, b, l->ffn_norm);
+    ffn_up(f, (struct hth_mat[]){l->gate, l->up}, f->h, b->rows);
+    give(f, hth_piece_ffn(f->s, layer));
+    rc = take(f, hth_piece_ffn_rest(f->s, layer), false, err);
+    if (rc != HTH_OK)
+        return rc;
+    ffn_down(f, &l->down, f->part, b->rows);
+    give(f, hth_piece_ffn_rest(f->s, layer));
+    return HTH_OK;
+}
+
+static int feed_forward(struct hth_forward *f, const struct hth_batch *b,
+                        uint32_t layer, struct hth_err *err)
+{
+    int rc = take(f, hth_piece_ffn(f->s, layer), false, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    norm_rows(f, b, f->layer[layer].ffn_norm);
     lap(f, HTH_OP_NORM);
-    if (f->s->arch->moe)
-        experts(f, l, b);
-    else
-        ffn(f, m, f->h, f->part, b->rows);
+    return f->s->arch->moe ? experts(f, b, layer, err)
+                           : dense(f, b, layer, err);
 }
 
 /* ---- the step ------------------------------------------------------------ */
@@ -682,29 +755,32 @@ static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
     return rc;
 }
 
+static int attend_layer(struct hth_forward *f, const struct hth_batch *b,
+                        uint32_t layer, struct hth_err *err)
+{
+    int rc = take(f, hth_piece_attn(f->s, layer), false, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    attention(f, b, layer);
+    give(f, hth_piece_attn(f->s, layer));
+    return HTH_OK;
+}
+
 /* This rank's part of a half layer, in f->part: zeros where it has no share.
  */
-static int run_block(struct hth_forward *f, const struct hth_batch *b,
-                     uint32_t index, struct hth_err *err)
+static int run_half(struct hth_forward *f, const struct hth_batch *b,
+                    uint32_t half, struct hth_err *err)
 {
-    bool attn = index % 2 == 0;
-    int rc;
+    bool attn = half % 2 == 0;
 
     if ((attn ? f->share.heads : f->share.ff) == 0) {
         memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
         return HTH_OK;
     }
     lap(f, HTH_OP_NORM);
-    rc = take_block(f, index, err);
-    lap(f, HTH_OP_BLOCKS);
-    if (rc != HTH_OK)
-        return rc;
-    if (attn)
-        attention(f, b, index / 2);
-    else
-        feed_forward(f, b, index / 2);
-    give_block(f, index);
-    return HTH_OK;
+    return attn ? attend_layer(f, b, half / 2, err)
+                : feed_forward(f, b, half / 2, err);
 }
 
 static int run_layers(struct hth_forward *f, const struct hth_batch *b,
@@ -713,17 +789,22 @@ static int run_layers(struct hth_forward *f, const struct hth_batch *b,
     int rc = HTH_OK;
 
     for (uint32_t i = 0; i < 2 * f->s->layers && rc == HTH_OK; i++) {
-        rc = run_block(f, b, i, err);
+        rc = run_half(f, b, i, err);
         if (rc == HTH_OK)
             rc = reduce_into(f, b, err);
     }
     return rc;
 }
 
+static uint64_t not_compute(const struct hth_forward *f)
+{
+    return f->times.op_ns[HTH_OP_REDUCE] + f->times.op_ns[HTH_OP_BLOCKS];
+}
+
 int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
                      struct hth_err *err)
 {
-    uint64_t t0 = hth_now_ns(), reduce0 = f->times.reduce_ns;
+    uint64_t t0 = hth_now_ns(), other0 = not_compute(f);
     int rc;
 
     HTH_ASSERT(b->rows >= 1 && b->rows <= f->o.rows_max);
@@ -734,31 +815,19 @@ int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
     rc = run_layers(f, b, err);
     hth_guard_leave();
     lap(f, HTH_OP_NORM);
-    f->times.compute_ns += f->lap_ns - t0 - (f->times.reduce_ns - reduce0);
+    f->times.compute_ns += f->lap_ns - t0 - (not_compute(f) - other0);
     f->times.steps++;
     return rc;
 }
 
-int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
-                       float *out, struct hth_err *err)
+/* Logits of the output rows that are bound, which begin at row `first` of this
+ * rank's. */
+static void output_rows(struct hth_forward *f, uint32_t n, uint32_t first,
+                        float *out)
 {
-    uint64_t t0 = hth_now_ns();
-    float *const to[] = {out};
+    float *const to[] = {out + first};
     const size_t ld[] = {f->share.vocab};
-    struct hth_batch b = {.rows = n, .x = (float *)(uintptr_t)x};
-    uint32_t head = 2 * f->s->layers;
-    int rc;
 
-    HTH_ASSERT(n <= f->o.rows_max);
-    if (f->share.vocab == 0 || n == 0)
-        return HTH_OK;
-    f->lap_ns = t0;
-    rc = take_block(f, head, err);
-    lap(f, HTH_OP_BLOCKS);
-    if (rc != HTH_OK)
-        return rc;
-    norm_rows(f, &b, f->final_norm);
-    lap(f, HTH_OP_NORM);
     product(f, &(struct hth_matmul_job){.w = &f->output,
                                         .y = to,
                                         .ldy = ld,
@@ -766,8 +835,32 @@ int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
                                         .x = f->h,
                                         .ldx = f->s->dim,
                                         .n = n});
-    give_block(f, head);
     lap(f, HTH_OP_OUTPUT);
-    f->times.compute_ns += f->lap_ns - t0;
+}
+
+int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
+                       float *out, struct hth_err *err)
+{
+    uint64_t t0 = hth_now_ns(), other0 = not_compute(f);
+    struct hth_batch b = {.rows = n, .x = (float *)(uintptr_t)x};
+    uint32_t piece = hth_piece_head(f->s), done = 0;
+
+    HTH_ASSERT(n <= f->o.rows_max);
+    if (f->share.vocab == 0 || n == 0)
+        return HTH_OK;
+    f->lap_ns = t0;
+    while (done < f->share.vocab) {
+        int rc = take(f, piece, true, err);
+
+        if (rc != HTH_OK)
+            return rc;
+        if (done == 0)
+            norm_rows(f, &b, f->final_norm);
+        lap(f, HTH_OP_NORM);
+        output_rows(f, n, done, out);
+        done += f->output.rows;
+        give(f, piece++);
+    }
+    f->times.compute_ns += f->lap_ns - t0 - (not_compute(f) - other0);
     return HTH_OK;
 }

@@ -43,9 +43,9 @@ void hth_forward_close(struct hth_forward *f); /* NULL is fine */
 /* Give the packed bytes of block `index` (borrowed until close). Blocks of 0
  * bytes need not be bound. */
 void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data);
-/* Weights that come and go: before each block's compute the step asks `b`
+/* Weights that come and go: before a piece's compute the step asks `b`
  * (borrowed until close) for it and binds what it gets. Instead of calls to
- * hth_forward_bind(); NULL goes back to those. */
+ * hth_forward_bind(). */
 void hth_forward_source(struct hth_forward *f, const struct hth_blocks *b);
 /* The other ranks; NULL: this rank is alone. */
 void hth_forward_join(struct hth_forward *f, struct hth_collective *c);
@@ -82,8 +82,8 @@ enum hth_op {
 const char *hth_op_text(enum hth_op op); /* "ffn down"; never NULL */
 
 struct hth_forward_times {
-    uint64_t compute_ns;
-    uint64_t reduce_ns; /* inside the collective */
+    uint64_t compute_ns; /* without reduce_ns and waits for weights */
+    uint64_t reduce_ns;  /* inside the collective */
     uint64_t steps;
     uint64_t op_ns[HTH_OP_COUNT]; /* reduce_ns is op_ns[HTH_OP_REDUCE] */
 };
@@ -92,7 +92,7 @@ HTH_MUST_CHECK int hth_forward_step(struct hth_forward *f,
                                     const struct hth_batch *b,
                                     struct hth_err *err);
 /* Logits of this rank's vocabulary rows for n hidden rows. x: [n][dim], out:
- * [n][share.vocab]. Fails only when the source has no head block. */
+ * [n][share.vocab]. Fails only when the source does. */
 HTH_MUST_CHECK int hth_forward_logits(struct hth_forward *f, const float *x,
                                       uint32_t n, float *out,
                                       struct hth_err *err);

@@ -165,7 +165,8 @@ static uint64_t run_bytes(const struct walk *w)
 
 static uint64_t file_offset(const struct walk *w, uint64_t plane, uint64_t row)
 {
-    return (plane * w->file_rows + w->part->row_first + row) *
+    return ((w->part->plane_first + plane) * w->file_rows + w->part->row_first +
+            row) *
            w->file_row_bytes;
 }
 

@@ -30,13 +30,14 @@ enum hth_block_kind { HTH_BLOCK_ATTN, HTH_BLOCK_FFN, HTH_BLOCK_HEAD };
 struct hth_part {
     uint32_t role;
     uint32_t type;
-    uint32_t rows;      /* of the slice; of one expert where planes > 1 */
-    uint32_t cols;      /* of the slice */
-    uint32_t planes;    /* experts, else 1 */
-    uint32_t row_first; /* in the tensor */
-    uint32_t col_first; /* in the tensor; at a quantisation block */
-    uint64_t row_bytes; /* of the slice */
-    uint64_t offset;    /* in the block */
+    uint32_t rows;        /* of the slice; of one expert where planes > 1 */
+    uint32_t cols;        /* of the slice */
+    uint32_t planes;      /* experts, else 1 */
+    uint32_t row_first;   /* in the tensor */
+    uint32_t col_first;   /* in the tensor; at a quantisation block */
+    uint32_t plane_first; /* in the tensor */
+    uint64_t row_bytes;   /* of the slice */
+    uint64_t offset;      /* in the block */
 };
 
 struct hth_block {

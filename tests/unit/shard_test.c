@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "kernels/quant.h"
 #include "model/kv.h"
+#include "model/piece.h"
 #include "model/shard.h"
 #include "support.h"
 
@@ -150,6 +151,106 @@ Test(shard, any_pieces_make_the_same_block)
         free(pieces);
     }
     hth_gguf_close(g);
+}
+
+/* What lies at the same place of block and piece, read on both ways. Returns
+ * the bytes of its parts. */
+static uint64_t check_piece(const struct hth_gguf *g,
+                            const struct hth_spec *spec,
+                            const struct hth_block *whole, const uint8_t *data,
+                            const struct hth_block *piece)
+{
+    uint8_t *got = malloc(piece->bytes + 1);
+    uint64_t sum = 0;
+
+    cr_assert_eq(hth_block_read(g, spec, piece,
+                                (struct hth_read){0, got, piece->bytes}, NULL),
+                 0);
+    for (uint32_t i = 0; i < piece->parts; i++) {
+        const struct hth_part *p = &piece->part[i];
+        uint64_t n = p->row_bytes * p->rows * p->planes;
+
+        cr_assert_eq(p->offset % HTH_PART_ALIGN, 0u);
+        cr_assert_eq(memcmp(got + p->offset,
+                            data + hth_piece_part_at(whole, piece, i), n),
+                     0, "role %u", p->role);
+        sum += n;
+    }
+    free(got);
+    return sum;
+}
+
+static void check_pieces(const char *name)
+{
+    static struct hth_spec spec;
+    struct hth_gguf *g = open_golden(name, &spec);
+    const double w[] = {2, 1, 0.01};
+    struct hth_plan plan;
+    uint32_t at = 0;
+
+    plan_for(&spec, w, 3, &plan);
+    for (uint32_t rank = 0; rank < 3; rank++, at = 0) {
+        for (uint32_t i = 0; i < hth_shard_blocks(&spec); i++) {
+            struct hth_block b, piece;
+            uint64_t sum = 0, want = 0;
+            uint8_t *data;
+
+            hth_shard_block(&spec, &plan, rank, i, &b);
+            data = malloc(b.bytes + 1);
+            cr_assert_eq(hth_block_read(g, &spec, &b,
+                                        (struct hth_read){0, data, b.bytes},
+                                        NULL),
+                         0);
+            for (uint32_t k = 0; k < b.parts; k++)
+                want += b.part[k].row_bytes * b.part[k].rows * b.part[k].planes;
+            for (; at < hth_pieces(&spec, &plan, rank) &&
+                   hth_piece_block(&spec, at) == i;
+                 at++) {
+                hth_piece(&spec, &plan, rank, at, &piece);
+                sum += check_piece(g, &spec, &b, data, &piece);
+            }
+            cr_assert_eq(sum, want, "%s block %u", name, i);
+            free(data);
+        }
+        cr_assert_eq(at, hth_pieces(&spec, &plan, rank));
+    }
+    hth_gguf_close(g);
+}
+
+Test(shard, pieces_are_all_of_the_blocks)
+{
+    check_pieces("llama-k-Q4_K");
+    check_pieces("qwen2-Q5_0");
+    check_pieces("qwen3moe-Q8_0");
+}
+
+/* A large output matrix is cut by rows; the pieces follow each other. */
+Test(shard, head_is_cut_between_rows)
+{
+    static const struct hth_arch arch = {.name = "a"};
+    static struct hth_spec spec = {.arch = &arch,
+                                   .layers = 1,
+                                   .dim = 4096,
+                                   .vocab = 128256,
+                                   .output_type = HTH_Q6_K};
+    static struct hth_plan plan = {
+        .ranks = 2,
+        .share = {{.vocab = 1000}, {.vocab_first = 1000, .vocab = 127256}}};
+    uint32_t head = hth_piece_head(&spec), n = hth_pieces(&spec, &plan, 1);
+    uint32_t next = 1000;
+
+    cr_assert_gt(n, head + 10);
+    for (uint32_t i = head; i < n; i++) {
+        struct hth_block b;
+
+        hth_piece(&spec, &plan, 1, i, &b);
+        cr_assert_eq(b.parts, i == head ? 2u : 1u);
+        cr_assert_eq(b.part[b.parts - 1].row_first, next);
+        cr_assert_leq(b.bytes, HTH_PIECE_HEAD_BYTES + 4 * spec.dim);
+        next += b.part[b.parts - 1].rows;
+        cr_assert(i + 1 == n || (next - 1000) % HTH_PIECE_ROWS == 0);
+    }
+    cr_assert_eq(next, 128256u);
 }
 
 Test(kv, grows_is_bounded_and_gives_back)

@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "model/embed.h"
 #include "model/forward.h"
+#include "model/piece.h"
 #include "model/sampler.h"
 
 const char *golden_dir(void)
@@ -78,8 +79,8 @@ static void bind_all(struct rank_thread *t, struct hth_forward *f,
     }
 }
 
-/* A source whose blocks lie somewhere else each time and are rubbish once they
- * are released: what a step keeps of a block beyond its compute shows. */
+/* A source whose pieces lie somewhere else each time and are rubbish once they
+ * are released: what a step keeps of a piece beyond its compute shows. */
 struct mover {
     const struct rank_thread *t;
     void **blocks; /* the true bytes */
@@ -92,17 +93,25 @@ static int mover_acquire(void *ctx, uint32_t index, const void **data,
                          struct hth_err *err)
 {
     struct mover *m = ctx;
-    struct hth_block b;
+    const struct rank_thread *t = m->t;
+    struct hth_block piece, whole;
+    uint32_t block = hth_piece_block(t->spec, index);
     uint8_t *to;
 
     (void)err;
-    cr_assert_null(m->copy, "block %u still held", m->held);
-    hth_shard_block(m->t->spec, m->t->plan, m->t->rank, index, &b);
+    cr_assert_null(m->copy, "piece %u still held", m->held);
+    hth_piece(t->spec, t->plan, t->rank, index, &piece);
+    hth_shard_block(t->spec, t->plan, t->rank, block, &whole);
     m->held = index;
-    m->bytes = b.bytes;
-    m->copy = aligned_alloc(64, (b.bytes + 127) / 64 * 64);
+    m->bytes = piece.bytes;
+    m->copy = aligned_alloc(64, (piece.bytes + 127) / 64 * 64);
     to = m->copy + (m->turn++ % 2) * 64;
-    memcpy(to, m->blocks[index], b.bytes);
+    for (uint32_t i = 0; i < piece.parts; i++)
+        memcpy(to + piece.part[i].offset,
+               (const uint8_t *)m->blocks[block] +
+                   hth_piece_part_at(&whole, &piece, i),
+               piece.part[i].row_bytes * piece.part[i].rows *
+                   piece.part[i].planes);
     *data = to;
     return HTH_OK;
 }
@@ -161,7 +170,8 @@ static void *rank_main(void *arg)
                                  .kv_type = t->run->kv_type,
                                  .ctx_max = t->run->count};
     struct mover m = {.t = t, .blocks = blocks};
-    struct hth_blocks source = {&m, mover_acquire, mover_release};
+    struct hth_blocks source = {
+        .ctx = &m, .acquire = mover_acquire, .release = mover_release};
 
     cr_assert_eq(hth_pool_start(&pool, t->run->threads, false, &err), 0);
     o.pool = pool;
