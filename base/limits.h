@@ -18,9 +18,11 @@
  * a device is gone is noticed by heartbeats and closed sockets. */
 #define HTH_STEP_DEADLINE_MS 120000u
 #define HTH_SEQS_MAX 64u           /* live sequences of one coordinator */
+#define HTH_SLOTS_MAX 256u         /* of the KV cache: live ones, kept ones */
 #define HTH_CTX_MAX (1u << 20)     /* positions of one sequence */
 #define HTH_CANDIDATES_MAX 256u    /* per rank and row */
 #define HTH_KV_BLOCK_POSITIONS 64u /* a chunk of attention too */
+#define HTH_PREFIX_TOKENS 16u      /* by which cached prompts are matched */
 
 /* Model shapes (reject a file beyond them before allocating anything) */
 #define HTH_LAYERS_MAX 512u
