@@ -107,13 +107,33 @@
 #define HTH_STOPS_MAX 16u
 #define HTH_STOP_BYTES_MAX 256u
 #define HTH_BIAS_MAX 1024u
-#define HTH_REQUESTS_MAX 256u                   /* queued and running */
+#define HTH_LOGPROBS_MAX 21u  /* the token and its 20 likeliest rivals */
+#define HTH_REQUESTS_MAX 256u /* queued and running */
 #define HTH_REQUEST_EVENTS_BYTES_MAX (4u << 20) /* kept for its client */
 #define HTH_STREAM_PAUSE_MS 20u /* at least, between two tellings of tokens */
 #define HTH_REQUEST_ABANDONED_MS 10000u /* without a poll: cancelled */
 
 /* Console */
 #define HTH_QR_BYTES_MAX 512u /* text of one QR code */
+
+/* HTTP */
+#define HTH_HTTP_CONNECTIONS_MAX 10240u
+#define HTH_HTTP_TLS_CONNECTIONS_MAX 1024u  /* each takes 40 KB */
+#define HTH_HTTP_HEAD_BYTES_MAX (32u << 10) /* request line and headers */
+#define HTH_HTTP_HEADERS_MAX 100u           /* of one request */
+#define HTH_HTTP_BODY_BYTES_MAX (8u << 20)  /* of one request */
+#define HTH_HTTP_BODIES_BYTES_MAX                                           \
+    (64u << 20)                              /* of all being read or served \
+                                              */
+#define HTH_HTTP_AHEAD_BYTES_MAX (64u << 10) /* read while one is served */
+#define HTH_HTTP_OUTPUT_BYTES_MAX (8u << 20) /* waiting for a slow client */
+#define HTH_HTTP_HEAD_MS 10000u              /* from first byte to headers */
+#define HTH_HTTP_BODY_MS 60000u              /* from headers to last byte */
+#define HTH_HTTP_IDLE_MS 75000u              /* between two requests */
+#define HTH_HTTP_STALL_MS 30000u             /* output that does not move */
+#define HTH_HTTP_LINGER_MS 2000u /* for an answer to arrive before close */
+#define HTH_API_KEYS_MAX 256u
+#define HTH_HTTP_ID_SIZE 72u /* of a request, with the NUL */
 
 /* Command line */
 #define HTH_OPTS_MAX 40u        /* rows of one verb's table */

@@ -1,6 +1,8 @@
 /* verb_serve.c - the coordinator in the foreground. The join line goes to
  * standard output, since scripts read it; everything else is for people. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -36,6 +38,90 @@ static int fill_shares(struct hth_cluster_opts *o, const struct hth_args *args,
     o->share_count = (uint32_t)ranks;
     return HTH_OK;
 }
+
+/* ---- the HTTP service ---------------------------------------------------- */
+
+struct serve_http {
+    struct hth_cluster_http o;
+    const char *keys[HTH_API_KEYS_MAX];
+    const char *origins[HTH_OPT_REPEATS_MAX];
+    char *file; /* owned text of --api-key-file */
+};
+
+/* One key per line; empty lines and those that begin with # are passed over. */
+static int split_keys(struct serve_http *h, const char *path,
+                      struct hth_err *err)
+{
+    char *line = h->file, *next;
+
+    for (; line != NULL; line = next) {
+        next = strchr(line, '\n');
+        if (next != NULL)
+            *next++ = '\0';
+        line[strcspn(line, "\r")] = '\0';
+        if (*line == '\0' || *line == '#')
+            continue;
+        if (h->o.key_count == HTH_API_KEYS_MAX)
+            return hth_fail(err, HTH_EUSAGE, "%s has more than %u keys", path,
+                            HTH_API_KEYS_MAX);
+        h->keys[h->o.key_count++] = line;
+    }
+    if (h->o.key_count == 0)
+        return hth_fail(err, HTH_EUSAGE, "%s has no key in it", path);
+    return HTH_OK;
+}
+
+static int read_keys(struct serve_http *h, const char *path,
+                     struct hth_err *err)
+{
+    FILE *f = fopen(path, "re");
+    size_t n;
+
+    if (f == NULL)
+        return hth_fail(err, HTH_EIO, "%s: %s", path, strerror(errno));
+    h->file = calloc(1, HTH_CONFIG_BYTES_MAX + 1);
+    if (h->file == NULL) {
+        fclose(f);
+        return hth_fail(err, HTH_ENOMEM, "out of memory");
+    }
+    n = fread(h->file, 1, HTH_CONFIG_BYTES_MAX, f);
+    fclose(f);
+    if (n == HTH_CONFIG_BYTES_MAX)
+        return hth_fail(err, HTH_EUSAGE, "%s is too large for a list of keys",
+                        path);
+    return split_keys(h, path, err);
+}
+
+static int fill_http(struct serve_http *h, const struct hth_args *args,
+                     struct hth_err *err)
+{
+    int64_t port = hth_args_int(args, "http-port");
+    unsigned i;
+
+    if (port == 0)
+        port = hth_args_int(args, "port") + 10;
+    if (port > 65535)
+        return hth_fail(err, HTH_EUSAGE,
+                        "give --http-port: --port plus 10 is "
+                        "no port");
+    h->o.port = (uint16_t)port;
+    h->o.bind = hth_args_text(args, "http-bind");
+    h->o.tls_cert_path = hth_args_text(args, "tls-cert");
+    h->o.tls_key_path = hth_args_text(args, "tls-key");
+    h->o.alias = hth_args_text(args, "alias");
+    h->o.any_model = hth_args_flag(args, "any-model");
+    h->o.keys = h->keys;
+    h->o.origins = h->origins;
+    for (i = 0; i < hth_args_count(args, "api-key"); i++)
+        h->keys[h->o.key_count++] = hth_args_at(args, "api-key", i);
+    for (i = 0; i < hth_args_count(args, "cors-origin"); i++)
+        h->origins[h->o.origin_count++] = hth_args_at(args, "cors-origin", i);
+    return hth_args_given(args, "api-key-file")
+               ? read_keys(h, hth_args_text(args, "api-key-file"), err)
+               : HTH_OK;
+}
+
+/* ---- the cluster --------------------------------------------------------- */
 
 static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
                      char *state, struct hth_err *err)
@@ -82,19 +168,11 @@ static int print_start(struct hth_cluster *c, struct hth_err *err)
     return hth_out_text(line, err);
 }
 
-int hth_verb_serve(const struct hth_args *args, struct hth_err *err)
+static int serve(const struct hth_cluster_opts *opts, struct hth_err *err)
 {
-    char state[HTH_PATH_BYTES_MAX];
-    struct hth_cluster_opts opts;
     struct hth_cluster *c;
-    int rc = fill_opts(&opts, args, state, err);
+    int rc = hth_cluster_open(&c, opts, err);
 
-    if (rc != HTH_OK)
-        return rc;
-    hth_signals_start();
-    hth_log_option(args);
-    hth_log_set_role("coordinator");
-    rc = hth_cluster_open(&c, &opts, err);
     if (rc != HTH_OK)
         return rc;
     rc = print_start(c, err);
@@ -103,5 +181,26 @@ int hth_verb_serve(const struct hth_args *args, struct hth_err *err)
         rc = hth_cluster_failed(c, err);
     }
     hth_cluster_close(c);
+    return rc;
+}
+
+int hth_verb_serve(const struct hth_args *args, struct hth_err *err)
+{
+    char state[HTH_PATH_BYTES_MAX];
+    struct hth_cluster_opts opts;
+    struct serve_http http = {.file = NULL};
+    int rc = fill_opts(&opts, args, state, err);
+
+    if (rc == HTH_OK && !hth_args_flag(args, "no-http")) {
+        rc = fill_http(&http, args, err);
+        opts.http = &http.o;
+    }
+    if (rc == HTH_OK) {
+        hth_signals_start();
+        hth_log_option(args);
+        hth_log_set_role("coordinator");
+        rc = serve(&opts, err);
+    }
+    free(http.file);
     return rc;
 }

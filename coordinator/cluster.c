@@ -69,6 +69,8 @@ static void publish(struct hth_cluster *c)
     s->ready = c->session.state == SESSION_READY;
     s->problem = c->problem;
     snprintf(s->waiting, sizeof s->waiting, "%s", c->waiting);
+    if (c->api != NULL)
+        hth__cluster_http_publish(c);
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
 }

@@ -23,6 +23,20 @@
 
 struct hth_cluster;
 
+/* The HTTP service (coordinator/api.h). Texts are borrowed for the cluster's
+ * life. */
+struct hth_cluster_http {
+    const char *bind; /* NULL: 127.0.0.1 */
+    uint16_t port;    /* 0: any free one, see hth_cluster_http_port() */
+    const char *tls_cert_path, *tls_key_path; /* both, or none */
+    const char *const *keys;                  /* [key_count] */
+    uint32_t key_count;
+    const char *const *origins; /* [origin_count] */
+    uint32_t origin_count;
+    const char *alias; /* the model's name for clients; NULL: the file's */
+    bool any_model;
+};
+
 struct hth_cluster_opts {
     const char *model_path;
     const char *bind;      /* address to listen on; NULL: every address */
@@ -44,6 +58,7 @@ struct hth_cluster_opts {
     uint32_t grace_ms;     /* how long a lost device is waited for before
                               automatic shares do without it; 0: 10 s */
     bool progress;         /* lines about transfers on stderr */
+    const struct hth_cluster_http *http; /* copied; NULL: no HTTP */
 };
 
 /* Open the model, listen, start. Returns when clients can connect, which is
@@ -66,6 +81,7 @@ HTH_MUST_CHECK int hth_cluster_wait_ready(struct hth_cluster *c,
                                           uint32_t timeout_ms,
                                           struct hth_err *err);
 
+uint16_t hth_cluster_http_port(const struct hth_cluster *c); /* 0: none */
 uint16_t hth_cluster_port(const struct hth_cluster *c);   /* 0 when offline */
 const char *hth_cluster_url(const struct hth_cluster *c); /* for client.h */
 

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "coordinator/api.h"
 #include "coordinator/cluster.h"
 #include "coordinator/engine.h"
 #include "coordinator/formation.h"
@@ -118,6 +119,8 @@ struct shown {
     struct hth_err failed;  /* status 0: not */
     struct hth_err problem; /* WAIT with a cause that waiting will not cure */
     char waiting[HTH_ERR_TEXT_MAX];
+    struct hth_buf nodes; /* NODES message, encoded */
+    uint64_t plan;        /* changes with the plan */
 };
 
 struct parked {
@@ -153,6 +156,9 @@ struct hth_cluster {
     struct hth_weights *weights;
     struct hth_requests *requests;
     struct hth_jobs *jobs;
+    struct hth_api *api; /* NULL: no HTTP */
+    struct hth_cluster_http http;
+    char model_name[HTH_NAME_MAX * 4];
 
     uv_loop_t loop;
     uv_async_t wake;
@@ -210,6 +216,12 @@ int hth__session_rank(const struct hth_cluster *c, int member);
 void hth__session_close(struct hth_cluster *c);
 int hth__session_admit(void *ctx, const struct hth_link_peer *peer,
                        struct hth_err *err);
+
+/* cluster_http.c: the HTTP service; what it may know is published by the loop
+ * at the end of each turn, with `shown` locked. */
+int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err);
+void hth__cluster_http_publish(struct hth_cluster *c);
+void hth__cluster_delivered(void *ctx);
 
 /* cluster_show.c: lines about transfers; `waiting` for callers. */
 void hth__cluster_show(struct hth_cluster *c, uint64_t now_ms);

@@ -144,6 +144,7 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
                                      .threads = c->threads,
                                      .memory_bytes = c->memory_bytes,
                                      .lost = on_lost,
+                                     .delivered = hth__cluster_delivered,
                                      .ctx = c};
     struct hth_weights_opts weights = {c->gguf, &c->spec, c->state_dir,
                                        &c->stop};
@@ -394,6 +395,8 @@ int hth_cluster_open(struct hth_cluster **out,
     hth__cluster_know_devices(c);
     if (status == HTH_OK)
         status = open_sockets(c, err);
+    if (status == HTH_OK && c->opts.http != NULL)
+        status = hth__cluster_http_open(c, err);
     if (status == HTH_OK)
         status = hth__loop_start(c, err);
     if (status != HTH_OK) {
@@ -411,10 +414,12 @@ void hth_cluster_close(struct hth_cluster *c)
     if (c == NULL)
         return;
     atomic_store(&c->stop, true);
+    hth_api_quiet(c->api);
     hth__loop_quiet(c);
     hth_listen_stop(c->listener);
     hth_jobs_stop(c->jobs);
     hth_engine_close(c->engine);
+    hth_api_close(c->api);
     hth__loop_end(c);
     hth_control_server_close(c->control);
     hth_requests_close(c->requests);
@@ -430,6 +435,7 @@ void hth_cluster_close(struct hth_cluster *c)
     pthread_mutex_destroy(&c->gate.lock);
     pthread_mutex_destroy(&c->shown.lock);
     pthread_cond_destroy(&c->shown.changed);
+    hth_buf_fini(&c->shown.nodes);
     free(c->inbox.v);
     free(c->model_path);
     free(c->bind);
@@ -505,6 +511,12 @@ void hth_cluster_describe(struct hth_cluster *c, struct hth_buf *out)
                    c->opts.kv_type == HTH_F32 ? "f32" : "f16");
     hth_put_printf(out, "compute  %u threads, %s, %.1f GB/s memory read\n",
                    c->threads, c->probe.isa, c->probe.read_bytes_per_s / 1e9);
+    if (c->api != NULL)
+        hth_put_printf(out,
+                       "http     %s://%s:%u/ (console; the API is at /v1)\n",
+                       c->http.tls_cert_path != NULL ? "https" : "http",
+                       c->http.bind != NULL ? c->http.bind : "127.0.0.1",
+                       hth_api_port(c->api));
     if (c->opts.offline)
         return;
     hth__cluster_host(c, host, sizeof host);

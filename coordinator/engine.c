@@ -120,6 +120,10 @@ static int check_request(struct hth_engine *e, const struct hth_request *r,
             return hth_fail(err, HTH_EINVAL,
                             "token %u is not in the vocabulary of %u",
                             r->tokens[i], s->spec.vocab);
+    if (r->logprobs > HTH_LOGPROBS_MAX || r->logprobs > s->spec.vocab)
+        return hth_fail(err, HTH_EINVAL,
+                        "logprobs of %u tokens; %u at most are possible",
+                        r->logprobs - 1, HTH_LOGPROBS_MAX - 1);
     return hth_sampling_check(&r->sampling, s->spec.vocab, err);
 }
 

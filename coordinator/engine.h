@@ -33,6 +33,9 @@ struct hth_engine_opts {
     uint64_t memory_bytes; /* 0: no bound */
     /* A worker's link failed: its rank, and a sentence. Engine thread. */
     void (*lost)(void *ctx, uint32_t rank, const struct hth_err *err);
+    /* A step's tokens and ends have been delivered: whoever only noted them
+     * in the callbacks tells its readers now, once for all. May be NULL. */
+    void (*delivered)(void *ctx);
     void *ctx;
 };
 
@@ -60,9 +63,17 @@ bool hth_engine_attached(const struct hth_engine *e);
 
 struct hth_request_stats {
     uint32_t prompt_tokens, generated_tokens;
+    uint32_t cached_tokens; /* of the prompt, found in the prefix cache */
     uint64_t queue_ns, prefill_ns, decode_ns; /* decode: after token 1 */
     uint64_t compute_ns, reduce_ns;           /* rank 0, while it ran */
     uint64_t sent_bytes, received_bytes;      /* all links, payload */
+};
+
+/* A token and the natural logarithm of its probability, before penalties,
+ * biases and temperature. */
+struct hth_logprob {
+    uint32_t id;
+    float logprob;
 };
 
 struct hth_request {
@@ -71,11 +82,16 @@ struct hth_request {
     uint32_t generate_max;        /* 0: only the prompt is run */
     bool ignore_end;              /* go on after an end token */
     struct hth_sampling sampling; /* copied */
+    /* 0: none; else 1 + how many of the likeliest tokens on_logprobs gets,
+     * at most HTH_LOGPROBS_MAX. Costs a gather of all logits. */
+    uint32_t logprobs;
     /* All may be NULL except on_end. */
     void (*on_prefill)(void *ctx, uint32_t done, uint32_t total);
     /* Each generated token, an end token excepted. Return false to stop (a
      * stop string): the request ends with HTH_OK. */
     bool (*on_token)(void *ctx, uint32_t id);
+    /* Just before on_token: v[0] is the token, v[1 .. n) the likeliest. */
+    void (*on_logprobs)(void *ctx, const struct hth_logprob *v, uint32_t n);
     /* All logits after each prompt token ([vocab], borrowed), in order. */
     void (*on_logits)(void *ctx, uint32_t index, const float *logits,
                       uint32_t vocab);

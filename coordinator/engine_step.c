@@ -203,7 +203,9 @@ static void add_wants(struct hth_engine *e, struct hth_task *t)
 
 static uint32_t candidates_of(const struct hth_task *t)
 {
-    return t->r.on_logits != NULL ? 0 : hth_sampling_candidates(&t->r.sampling);
+    return t->r.on_logits != NULL || t->r.logprobs > 0
+               ? 0
+               : hth_sampling_candidates(&t->r.sampling);
 }
 
 /* All logits where anyone needs them, else as many candidates as the most
@@ -391,16 +393,39 @@ static int deliver_logits(struct hth_engine *e, struct hth_task *t,
     return HTH_OK;
 }
 
+/* The likeliest tokens among all candidates, which are the whole vocabulary
+ * here. In place: they end up in front, which the sampler does not mind. */
+static double take_logprobs(struct hth_engine *e, struct hth_task *t,
+                            uint32_t n, struct hth_logprob *top)
+{
+    struct hth_candidate best[HTH_LOGPROBS_MAX];
+    uint32_t want = t->r.logprobs - 1, i, got;
+    double total;
+
+    for (i = 0; i < n; i++)
+        e->row_logits[e->candidate[i].id] = e->candidate[i].logit;
+    total = hth_log_sum_exp(e->row_logits, n);
+    got = hth_top_candidates(e->row_logits, n, 0, want, best);
+    for (i = 0; i < got; i++)
+        top[1 + i] = (struct hth_logprob){
+            best[i].id, (float)((double)best[i].logit - total)};
+    return total;
+}
+
 /* Choose the next token; true while the request goes on. */
 static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
                          struct hth_err *err)
 {
     const struct hth_tokenizer *tok = e->o.tokenizer;
+    struct hth_logprob top[HTH_LOGPROBS_MAX];
+    double total = 0;
     uint32_t n, id;
     int rc = collect(e, t->want_first + t->wants - 1, &n, err);
 
     if (rc != HTH_OK)
         return rc;
+    if (t->r.logprobs > 0)
+        total = take_logprobs(e, t, n, top);
     id = hth_sampler_pick(t->sampler, e->candidate, n);
     if (t->first_ns == 0)
         t->first_ns = hth_now_ns();
@@ -410,6 +435,11 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
         return HTH_OK;
     hth_sampler_accept(t->sampler, id);
     t->stats.generated_tokens++;
+    if (t->r.logprobs > 0 && t->r.on_logprobs != NULL) {
+        top[0] = (struct hth_logprob){
+            id, (float)((double)e->row_logits[id] - total)};
+        t->r.on_logprobs(t->r.ctx, top, t->r.logprobs);
+    }
     *more = (t->r.on_token == NULL || t->r.on_token(t->r.ctx, id)) &&
             t->stats.generated_tokens < t->r.generate_max;
     return HTH_OK;
@@ -464,5 +494,7 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
         if (t->running && t->rows > 0)
             rc = deliver(e, t, err);
     }
+    if (e->o.delivered != NULL)
+        e->o.delivered(e->o.ctx);
     return rc == HTH_OK ? flush_frees(e, err) : rc;
 }

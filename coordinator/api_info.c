@@ -1,0 +1,139 @@
+/* api_info.c - what is here and how it is: health, models, cancelling. */
+#include <stdio.h>
+#include <string.h>
+
+#include "coordinator/api_serve.h"
+#include "model/json_write.h"
+#include "net/message.h"
+
+#define INFO_BYTES_MAX (1u << 20)
+
+/* ---- health ---------------------------------------------------------------
+ */
+
+static void count_nodes(struct hth_api *a, uint32_t *ready, uint32_t *total)
+{
+    struct hth_cursor at;
+    struct hth_msg_node node;
+    struct hth_buf b;
+    struct hth_msg m;
+
+    *ready = *total = 0;
+    if (a->o.cluster.nodes == NULL)
+        return;
+    hth_buf_init(&b, HTH_NODES_BYTES_MAX + 4096);
+    a->o.cluster.nodes(a->o.cluster.ctx, &b);
+    if (b.len > 0 && hth_msg_decode(&m, b.data, b.len, NULL) == HTH_OK) {
+        hth_cursor_init(&at, m.u.nodes.list.p, m.u.nodes.list.n);
+        while (hth_msg_node_next(&at, &node)) {
+            *total += 1;
+            *ready += node.state == HTH_NODE_READY;
+        }
+    }
+    hth_buf_fini(&b);
+}
+
+void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x)
+{
+    char waiting[HTH_ERR_TEXT_MAX];
+    uint32_t ready, total;
+    struct api_fault f;
+    struct hth_buf b;
+    uint64_t plan;
+
+    if (!a->o.cluster.ready(a->o.cluster.ctx, &plan, waiting, sizeof waiting)) {
+        hth__api_fault(&f, "loading_model", NULL, "%s", waiting);
+        hth__api_reply_fault(x, SHAPE_OPENAI, &f);
+        return;
+    }
+    count_nodes(a, &ready, &total);
+    hth_buf_init(&b, 1024);
+    hth_put_printf(&b,
+                   "{\"status\":\"ok\",\"ready\":true,\"nodes_ready\":%u,"
+                   "\"nodes_total\":%u}",
+                   ready, total);
+    hth__api_reply_json(x, &b);
+}
+
+/* ---- models ---------------------------------------------------------------
+ */
+
+static void put_model(struct hth_buf *b, const struct hth_api *a)
+{
+    hth_put_u8(b, '{');
+    hth_json_field(b, "id", a->o.model);
+    hth_json_field(b, "object", "model");
+    hth_json_field_number(b, "created", (double)a->started_s);
+    hth_json_field(b, "owned_by", "hearth");
+    hth_json_field(b, "root", a->o.model);
+    hth_json_key(b, "parent");
+    hth_put_printf(b, "null");
+    hth_json_field_number(b, "max_model_len", a->o.ctx);
+    hth_json_key(b, "meta");
+    hth_put_u8(b, '{');
+    hth_json_field(b, "architecture", a->o.spec->arch->name);
+    hth_json_field_number(b, "n_vocab", a->o.spec->vocab);
+    hth_json_field_number(b, "n_ctx", a->o.ctx);
+    hth_json_field_number(b, "n_ctx_train", a->o.spec->ctx_train);
+    hth_json_field_number(b, "n_embd", a->o.spec->dim);
+    hth_json_field_number(b, "n_layer", a->o.spec->layers);
+    hth_json_field_number(b, "size", (double)hth_gguf_file_bytes(a->o.gguf));
+    hth_put_printf(b, "}}");
+}
+
+/* Codex reads the list beside data. */
+void hth__serve_models(struct hth_api *a, struct hth_http_exchange *x)
+{
+    struct hth_buf b;
+
+    hth_buf_init(&b, INFO_BYTES_MAX);
+    hth_put_printf(&b, "{\"object\":\"list\",\"data\":[");
+    put_model(&b, a);
+    hth_put_printf(&b, "],\"models\":[{");
+    hth_json_field(&b, "slug", a->o.model);
+    hth_json_field(&b, "name", a->o.model);
+    hth_json_field(&b, "display_name", a->o.model);
+    hth_json_field_number(&b, "context_window", a->o.ctx);
+    hth_put_printf(&b, "}]}");
+    hth__api_reply_json(x, &b);
+}
+
+void hth__serve_model(struct hth_api *a, struct hth_http_exchange *x)
+{
+    const char *id = hth_http_path(x) + strlen("/v1/models/");
+    struct api_fault f;
+    struct hth_buf b;
+
+    if (strcmp(id, a->o.model) != 0) {
+        hth__api_fault(&f, "model_not_found", "model",
+                       "there is no model %.120s here; there is: %.120s", id,
+                       a->o.model);
+        hth__api_reply_fault(x, SHAPE_OPENAI, &f);
+        return;
+    }
+    hth_buf_init(&b, INFO_BYTES_MAX);
+    put_model(&b, a);
+    hth__api_reply_json(x, &b);
+}
+
+/* ---- cancelling -----------------------------------------------------------
+ */
+
+void hth__serve_cancel(struct hth_api *a, struct hth_http_exchange *x)
+{
+    const char *id = hth_http_path(x) + strlen("/v1/cancel/");
+    struct api_fault f;
+    struct hth_buf b;
+
+    if (!hth__api_cancel(a, id)) {
+        hth__api_fault(&f, "not_found", NULL, "no request %.80s is under way",
+                       id);
+        hth__api_reply_fault(x, SHAPE_OPENAI, &f);
+        return;
+    }
+    hth_buf_init(&b, 1024);
+    hth_put_printf(&b, "{\"cancelled\":true,\"id\":");
+    hth_json_cstr(&b, id);
+    hth_put_u8(&b, '}');
+    hth__api_reply_json(x, &b);
+}

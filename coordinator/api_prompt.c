@@ -1,0 +1,187 @@
+/* api_prompt.c - from an ask to prompts the engine can take: template,
+ * tokens, grammar, and the context's bound, all before any header is sent.
+ * Runs on a pool thread; touches only the call. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/api_internal.h"
+
+/* Both numbers are told: how much there is and how much was asked for. */
+static int check_context(struct api_call *c, const char *param)
+{
+    struct api_ask *a = c->ask;
+    uint32_t ctx = c->a->o.ctx, i;
+
+    for (i = 0; i < c->prompts; i++) {
+        size_t n = c->prompt[i].count;
+        uint32_t most = a->tokens_max == ASK_TOKENS_UNSET || a->cap_tokens
+                            ? 1
+                            : a->tokens_max;
+
+        if (n + most > ctx)
+            return hth__api_fault(
+                &c->fault, "context_length_exceeded", param,
+                "the context of this server holds %u tokens, but the request "
+                "needs %zu (%zu of the prompt, %u to generate); shorten "
+                "the prompt, ask for fewer tokens, or start the server with "
+                "a larger --ctx",
+                ctx, n + most, n, most);
+    }
+    return 0;
+}
+
+static int fail(struct api_call *c, int status, const struct hth_err *err,
+                const char *param)
+{
+    hth__api_fault_from(&c->fault, status, err->text);
+    if (c->fault.param[0] == '\0' && c->fault.http < 500)
+        hth__api_fault(&c->fault, c->fault.code, param, "%s", err->text);
+    return -1;
+}
+
+/* ---- chat -----------------------------------------------------------------
+ */
+
+static int check_messages(struct api_call *c)
+{
+    const json_t *v;
+    size_t i;
+
+    if (!json_is_array(c->ask->messages) ||
+        json_array_size(c->ask->messages) == 0)
+        return hth__api_fault(&c->fault, "invalid_value", "messages",
+                              "messages must be a list with at least one "
+                              "message");
+    json_array_foreach(c->ask->messages, i, v)
+    {
+        if (json_string_value(json_object_get(v, "role")) == NULL)
+            return hth__api_fault(&c->fault, "invalid_value", "messages",
+                                  "messages[%zu] has no role", i);
+    }
+    return 0;
+}
+
+int hth__prompt_chat(struct api_call *c)
+{
+    struct hth_chat_input in = {.messages = c->ask->messages,
+                                .tools = c->ask->tools,
+                                .kwargs = c->ask->kwargs,
+                                .generate = true};
+    struct hth_chat_prompt p;
+    struct hth_err err = {0};
+    int status;
+
+    if (check_messages(c) != 0)
+        return -1;
+    if (c->ask->constrained || c->ask->tools != NULL)
+        return hth__api_fault(&c->fault, "unsupported_parameter",
+                              c->ask->constrained ? "response_format" : "tools",
+                              "%s is not supported by this server",
+                              c->ask->constrained ? "response_format"
+                                                  : "tools");
+    hth_chat_prompt_init(&p);
+    status = hth_chat_render(c->a->chat, &in, &p, &err);
+    if (status == HTH_OK)
+        status = hth_chat_tokenize(c->a->o.tokenizer, &p, &c->prompt[0], &err);
+    c->prompts = 1;
+    c->reasoning = p.reasoning;
+    hth_chat_prompt_fini(&p);
+    if (status != HTH_OK)
+        return fail(c, status, &err, "messages");
+    return check_context(c, "messages");
+}
+
+/* ---- plain prompts --------------------------------------------------------
+ */
+
+static int push(struct api_call *c, struct hth_tokens *t, uint32_t id)
+{
+    if (hth_tokens_push(t, id) == HTH_OK)
+        return 0;
+    return hth__api_fault(&c->fault, "internal_error", NULL, "out of memory");
+}
+
+static int add_text(struct api_call *c, const json_t *v)
+{
+    const struct hth_tokenizer *t = c->a->o.tokenizer;
+    struct hth_tokens *to = &c->prompt[c->prompts];
+    struct hth_str text = {json_string_value(v), json_string_length(v)};
+    struct hth_err err = {0};
+    int status;
+
+    if (c->ask->echo) {
+        c->prompt_text[c->prompts] = strdup(text.p);
+        if (c->prompt_text[c->prompts] == NULL)
+            return hth__api_fault(&c->fault, "internal_error", NULL,
+                                  "out of memory");
+    }
+    c->prompts++;
+    if (hth_tokenizer_adds_bos(t) && hth_tokenizer_bos(t) != HTH_TOKEN_NONE &&
+        push(c, to, hth_tokenizer_bos(t)) != 0)
+        return -1;
+    status = hth_tokenize(t, text, c->ask->special, to, &err);
+    return status == HTH_OK ? 0 : fail(c, status, &err, "prompt");
+}
+
+static int add_ids(struct api_call *c, const json_t *v)
+{
+    uint32_t vocab = hth_tokenizer_vocab(c->a->o.tokenizer);
+    struct hth_tokens *to = &c->prompt[c->prompts++];
+    const json_t *id;
+    size_t i;
+
+    json_array_foreach(v, i, id)
+    {
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) >= (json_int_t)vocab)
+            return hth__api_fault(&c->fault, "invalid_value", "prompt",
+                                  "prompt: token %zu is not in the vocabulary "
+                                  "of %u",
+                                  i, vocab);
+        if (push(c, to, (uint32_t)json_integer_value(id)) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A string, a list of ids, or a list of either. */
+static int add_prompts(struct api_call *c, const json_t *v)
+{
+    const json_t *one;
+    size_t i;
+
+    if (json_is_string(v))
+        return add_text(c, v);
+    if (!json_is_array(v) || json_array_size(v) == 0)
+        return hth__api_fault(&c->fault, "invalid_value", "prompt",
+                              "prompt must be a string, a list of strings, or "
+                              "a list of token ids");
+    if (json_is_integer(json_array_get(v, 0)))
+        return add_ids(c, v);
+    if (json_array_size(v) * c->ask->n > ASK_CHOICES_MAX)
+        return hth__api_fault(&c->fault, "invalid_value", "prompt",
+                              "%zu prompts with n %u are more than %u answers",
+                              json_array_size(v), c->ask->n, ASK_CHOICES_MAX);
+    json_array_foreach(v, i, one)
+    {
+        if (!json_is_string(one) && !json_is_array(one))
+            return hth__api_fault(&c->fault, "invalid_value", "prompt",
+                                  "prompt[%zu] is neither text nor ids", i);
+        if ((json_is_string(one) ? add_text(c, one) : add_ids(c, one)) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int hth__prompt_text(struct api_call *c)
+{
+    uint32_t i;
+
+    if (add_prompts(c, c->ask->prompt) != 0)
+        return -1;
+    for (i = 0; i < c->prompts; i++)
+        if (c->prompt[i].count == 0)
+            return hth__api_fault(&c->fault, "invalid_value", "prompt",
+                                  "the prompt has no tokens");
+    return check_context(c, "prompt");
+}
