@@ -42,6 +42,8 @@ static void fill_from(struct hth_isa *set, const struct hth_isa *from)
     if (set->gemm_float == NULL)
         set->blas_rows_min = from->blas_rows_min;
     FILL(gemm_float);
+    FILL(gemm_packed);
+    FILL(gemm_packed_float);
     FILL(rmsnorm);
     FILL(rope);
     FILL(swiglu);

@@ -28,6 +28,7 @@ struct hth_q8 {
     int16_t *sums; /* [n][cols / 16] */
     uint32_t n;
     uint32_t cols;
+    uint8_t *tiles; /* the same rows as packed kernels want them, or NULL */
 };
 
 /* Eight queries (rows times heads of a group) go through a block of keys at a
@@ -42,6 +43,31 @@ struct hth_attn_panel {
     uint32_t queries;     /* 1 to HTH_ATTN_PANEL */
     struct hth_attn_state state; /* of these queries */
 };
+
+/* Kernels of packed weights (pack.h) read x in tiles of `width` rows of x,
+ * hth_tile_width(n) of them: tile by tile, within it by blocks of 32 columns.
+ * A block is q [width][32] int8, d [width] f32, sums [width][2] int16. Rows
+ * past n are zeros. The float kernels' tiles are f32 [cols][width]. */
+#define HTH_TILE_WIDTH_MAX 12u
+#define HTH_TILE_BLOCK_BYTES 40u /* per row of x */
+/* 1 to 4, then even numbers; the tiles of an n are as even as they can be. */
+uint32_t hth_tile_width(uint32_t n);
+size_t hth_tile_bytes(uint32_t n, uint32_t cols);
+/* Copy blocks [block, block + count) of row `row` of x to x->tiles; the last
+ * row brings the zeros behind it. */
+void hth_tile_blocks(const struct hth_q8 *x, uint32_t row, uint32_t block,
+                     uint32_t count);
+
+/* f32 rows in tiles. */
+struct hth_xf {
+    float *tiles;
+    uint32_t n;
+    uint32_t cols;
+};
+size_t hth_tile_floats(uint32_t n, uint32_t cols);
+/* Columns [col, col + count) of row `row`, from x. */
+void hth_tile_float_row(const struct hth_xf *to, uint32_t row, const float *x,
+                        uint32_t col, uint32_t count);
 
 struct hth_isa {
     const char *name;
@@ -60,6 +86,19 @@ struct hth_isa {
     void (*gemm_float)(const struct hth_mat *w, uint32_t first, uint32_t count,
                        const float *x, size_t ldx, uint32_t n, float *y,
                        size_t ldy);
+    /* The same for full groups of packed weights, x in tiles: first and count
+     * are multiples of 16. Here the bits of an output do not depend on x->n
+     * either, and all sets with fused multiply-add give the same ones: y is
+     * the sum of fma(d_x, t, .) over the blocks of 32 columns in order, where
+     *   t = float(sum w q) d_w [then fma(m_w, float(sum q), t)]
+     * and, with scales per 16 numbers, the second half's products are added to
+     * the first's by fma. The float sum is per column, in order, in chunks of
+     * HTH_FLOAT_CHUNK columns that are added up. */
+    void (*gemm_packed)(const struct hth_mat *w, uint32_t first, uint32_t count,
+                        const struct hth_q8 *x, float *y, size_t ldy);
+    void (*gemm_packed_float)(const struct hth_mat *w, uint32_t first,
+                              uint32_t count, const struct hth_xf *x, float *y,
+                              size_t ldy);
     /* Rows of x from which OpenBLAS is faster than gemm_float; 0: never. */
     uint32_t blas_rows_min;
     void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t d,
@@ -88,11 +127,21 @@ void hth__attn_panel_ref(const struct hth_attn_panel *p);
 void hth__attn_widen_ref(const struct hth_attn_block *from, uint32_t keys,
                          const struct hth_attn_block *to);
 
+#define HTH_FLOAT_CHUNK 256u
+
 extern const struct hth_isa hth_isa_ref;
 extern const struct hth_isa hth_isa_avx2;
 extern const struct hth_isa hth_isa_avx512;
 extern const struct hth_isa hth_isa_neon;  /* with dot products */
 extern const struct hth_isa hth_isa_asimd; /* what every arm64 has */
+
+/* Of packed weights, scalar; in rows_ref.c. */
+void hth__gemm_packed_ref(const struct hth_mat *w, uint32_t first,
+                          uint32_t count, const struct hth_q8 *x, float *y,
+                          size_t ldy);
+void hth__gemm_packed_float_ref(const struct hth_mat *w, uint32_t first,
+                                uint32_t count, const struct hth_xf *x,
+                                float *y, size_t ldy);
 
 /* The set in use; for tests and matmul.c. */
 const struct hth_isa *hth_isa_now(void);

@@ -7,9 +7,13 @@
  * is in; a BLAS tile is always the same 64 rows. So results do not depend on
  * the number of threads, nor on who was fast.
  *
- * Many rows of x against float weights go to OpenBLAS where the instruction
- * set in use says that it is faster (HTH_NO_BLAS leaves it out): each thread
- * calls it for its own tile. No failure. */
+ * Packed matrices (pack.h) have kernels of their own, which read x in tiles;
+ * the up to 15 rows behind their last full group are GGUF rows and computed as
+ * such.
+ *
+ * Many rows of x against unpacked float weights go to OpenBLAS where the
+ * instruction set in use says that it is faster (HTH_NO_BLAS leaves it out):
+ * each thread calls it for its own tile. No failure. */
 #include "kernels/isa.h"
 
 #include <stdatomic.h>
@@ -21,6 +25,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "kernels/pack.h"
 
 #define TILE_UNIT 16u
 #define TILE_ROWS_MAX 128u
@@ -37,14 +42,22 @@
  * a second-level cache for the weights. */
 #define FLOAT_X_ROWS 64u
 
+struct result {
+    float *y;
+    size_t ldy;
+};
+
 struct product {
     const struct hth_matmul_job *job;
     const struct hth_isa *isa;
     struct hth_pool *pool;
     struct hth_q8 q8;
+    struct hth_xf xf;
     float *panels; /* [threads][PANEL_ROWS][PANEL_COLS] */
     uint32_t tile_rows;
-    bool quantise;         /* some matrix needs it and the threads do it */
+    /* What some matrix needs of x: 8-bit rows, those in tiles, f32 tiles. */
+    bool quantised, q8_tiles, float_tiles;
+    bool prepare;          /* the threads do it */
     _Atomic uint32_t next; /* tile to be taken */
 };
 
@@ -58,7 +71,8 @@ static bool is_float(uint32_t type)
     return type == HTH_F32 || type == HTH_F16 || type == HTH_BF16;
 }
 
-/* The scratch holds q, d, sums, then one panel per thread. */
+/* The scratch holds q, d, sums, both kinds of tiles, then one panel per thread.
+ */
 static size_t q_bytes(uint32_t n, uint32_t cols)
 {
     return align_up((size_t)n * cols);
@@ -77,6 +91,7 @@ static size_t sums_bytes(uint32_t n, uint32_t cols)
 size_t hth_matmul_scratch_bytes(uint32_t n, uint32_t cols, uint32_t threads)
 {
     return q_bytes(n, cols) + d_bytes(n, cols) + sums_bytes(n, cols) +
+           hth_tile_bytes(n, cols) + hth_tile_floats(n, cols) +
            threads * PANEL_BYTES;
 }
 
@@ -91,9 +106,13 @@ static void lay_out(struct product *p, uint32_t cols)
     at += d_bytes(n, cols);
     p->q8.sums = (int16_t *)(void *)at;
     at += sums_bytes(n, cols);
+    p->q8.n = p->xf.n = n;
+    p->q8.cols = p->xf.cols = cols;
+    p->q8.tiles = at;
+    at += hth_tile_bytes(n, cols);
+    p->xf.tiles = (float *)(void *)at;
+    at += hth_tile_floats(n, cols);
     p->panels = (float *)(void *)at;
-    p->q8.n = n;
-    p->q8.cols = cols;
 }
 
 /* Quantise blocks [first, first + count) of x, counted through its rows:
@@ -111,15 +130,52 @@ static void quantise_blocks(const struct product *p, uint64_t first,
                        (uint32_t)run * HTH_Q8_BLOCK,
                        p->q8.q + first * HTH_Q8_BLOCK, p->q8.d + first,
                        p->q8.sums + first * 2);
+        if (p->q8_tiles)
+            hth_tile_blocks(&p->q8, (uint32_t)row, (uint32_t)in_row,
+                            (uint32_t)run);
         first += run;
         count -= run;
+    }
+}
+
+/* Columns [first, first + count) of the rows of x one after the other, into
+ * the tiles. */
+static void tile_floats(const struct product *p, uint64_t first, uint64_t count)
+{
+    uint32_t cols = p->xf.cols;
+
+    while (count > 0) {
+        uint64_t row = first / cols, col = first % cols;
+        uint64_t run = cols - col < count ? cols - col : count;
+
+        hth_tile_float_row(&p->xf, (uint32_t)row,
+                           p->job->x + row * p->job->ldx + col, (uint32_t)col,
+                           (uint32_t)run);
+        first += run;
+        count -= run;
+    }
+}
+
+/* One thread's share of getting x ready. */
+static void prepare_x(const struct product *p, uint32_t thread,
+                      uint32_t threads)
+{
+    uint64_t numbers = (uint64_t)p->xf.n * p->xf.cols, first, count;
+
+    if (p->quantised) {
+        hth_split(numbers / HTH_Q8_BLOCK, 1, thread, threads, &first, &count);
+        quantise_blocks(p, first, count);
+    }
+    if (p->float_tiles) {
+        hth_split(numbers, 1, thread, threads, &first, &count);
+        tile_floats(p, first, count);
     }
 }
 
 #ifndef HTH_NO_BLAS
 static bool use_blas(const struct product *p, const struct hth_mat *w)
 {
-    return is_float(w->type) && p->isa->blas_rows_min > 0 &&
+    return is_float(w->type) && !w->packed && p->isa->blas_rows_min > 0 &&
            p->job->n >= p->isa->blas_rows_min;
 }
 
@@ -184,17 +240,55 @@ static uint32_t tile_rows(const struct product *p, const struct hth_mat *w)
     return use_blas(p, w) ? PANEL_ROWS : p->tile_rows;
 }
 
-static void float_tile(const struct product *p, uint32_t i, uint32_t first,
-                       uint32_t count)
+static void float_tile(const struct product *p, const struct hth_mat *w,
+                       uint32_t first, uint32_t count, struct result to)
 {
     const struct hth_matmul_job *job = p->job;
 
     for (size_t r = 0; r < job->n; r += FLOAT_X_ROWS) {
         uint32_t left = job->n - (uint32_t)r;
 
-        p->isa->gemm_float(&job->w[i], first, count, job->x + r * job->ldx,
-                           job->ldx, left < FLOAT_X_ROWS ? left : FLOAT_X_ROWS,
-                           job->y[i] + r * job->ldy[i], job->ldy[i]);
+        p->isa->gemm_float(w, first, count, job->x + r * job->ldx, job->ldx,
+                           left < FLOAT_X_ROWS ? left : FLOAT_X_ROWS,
+                           to.y + r * to.ldy, to.ldy);
+    }
+}
+
+static void gguf_tile(const struct product *p, const struct hth_mat *w,
+                      uint32_t first, uint32_t count, struct result to)
+{
+    if (is_float(w->type))
+        float_tile(p, w, first, count, to);
+    else
+        p->isa->gemm_q8(w, first, count, &p->q8, to.y, to.ldy);
+}
+
+/* Rows behind the last full group of a packed matrix, as a matrix. */
+static struct hth_mat tail_of(const struct hth_mat *w)
+{
+    struct hth_mat tail = *w;
+    uint32_t full = w->rows - w->rows % HTH_PACK_ROWS;
+
+    tail.packed = false;
+    tail.rows = w->rows - full;
+    tail.data = (const uint8_t *)w->data + full * w->row_bytes;
+    return tail;
+}
+
+static void packed_tile(const struct product *p, const struct hth_mat *w,
+                        uint32_t first, uint32_t count, struct result to)
+{
+    struct hth_mat tail = tail_of(w);
+    uint32_t full = w->rows - tail.rows;
+    uint32_t grouped = first + count > full ? full - first : count;
+
+    if (grouped > 0 && is_float(w->type))
+        p->isa->gemm_packed_float(w, first, grouped, &p->xf, to.y, to.ldy);
+    else if (grouped > 0)
+        p->isa->gemm_packed(w, first, grouped, &p->q8, to.y, to.ldy);
+    if (grouped < count) {
+        to.y += full;
+        gguf_tile(p, &tail, 0, tail.rows, to);
     }
 }
 
@@ -203,6 +297,7 @@ static void compute_tile(const struct product *p, uint32_t i, uint32_t first,
 {
     const struct hth_matmul_job *job = p->job;
     const struct hth_mat *w = &job->w[i];
+    struct result to = {job->y[i], job->ldy[i]};
     uint32_t count = w->rows - first;
 
     if (use_blas(p, w)) {
@@ -211,10 +306,10 @@ static void compute_tile(const struct product *p, uint32_t i, uint32_t first,
     }
     if (count > p->tile_rows)
         count = p->tile_rows;
-    if (is_float(w->type))
-        float_tile(p, i, first, count);
+    if (w->packed)
+        packed_tile(p, w, first, count, to);
     else
-        p->isa->gemm_q8(w, first, count, &p->q8, job->y[i], job->ldy[i]);
+        gguf_tile(p, w, first, count, to);
 }
 
 /* Tiles are numbered through the matrices in order. A thread's tile numbers
@@ -224,12 +319,8 @@ static void product_run(void *ctx, uint32_t thread, uint32_t threads)
     struct product *p = ctx;
     uint32_t i = 0, base = 0; /* matrix, number of its first tile */
 
-    if (p->quantise) {
-        uint64_t first, count;
-
-        hth_split((uint64_t)p->q8.n * (p->q8.cols / HTH_Q8_BLOCK), 1, thread,
-                  threads, &first, &count);
-        quantise_blocks(p, first, count);
+    if (p->prepare) {
+        prepare_x(p, thread, threads);
         hth_pool_barrier(p->pool);
     }
     for (;;) {
@@ -271,23 +362,26 @@ void hth_matmul(struct hth_pool *pool, const struct hth_matmul_job *job)
 {
     struct product p = {.job = job, .isa = hth_isa_now(), .pool = pool};
     uint32_t cols = 0;
-    bool any = false;
 
     for (uint32_t i = 0; i < job->count; i++) {
-        if (job->w[i].rows == 0)
+        const struct hth_mat *w = &job->w[i];
+
+        if (w->rows == 0)
             continue;
-        HTH_ASSERT(cols == 0 || cols == job->w[i].cols);
-        cols = job->w[i].cols;
-        any = any || !is_float(job->w[i].type);
+        HTH_ASSERT(cols == 0 || cols == w->cols);
+        cols = w->cols;
+        p.quantised = p.quantised || !is_float(w->type);
+        p.q8_tiles = p.q8_tiles || (w->packed && !is_float(w->type));
+        p.float_tiles = p.float_tiles || (w->packed && is_float(w->type));
     }
     if (cols == 0 || job->n == 0)
         return;
     lay_out(&p, cols);
-    HTH_ASSERT(!any || p.q8.cols % HTH_Q8_BLOCK == 0);
+    HTH_ASSERT(!p.quantised || p.q8.cols % HTH_Q8_BLOCK == 0);
     p.tile_rows = choose_tile_rows(job, hth_pool_threads(pool));
-    if (any && (uint64_t)p.q8.n * p.q8.cols <= QUANT_ALONE_MAX)
-        quantise_blocks(&p, 0, (uint64_t)p.q8.n * p.q8.cols / HTH_Q8_BLOCK);
+    if ((uint64_t)job->n * cols <= QUANT_ALONE_MAX)
+        prepare_x(&p, 0, 1);
     else
-        p.quantise = any;
+        p.prepare = p.quantised || p.float_tiles;
     hth_pool_run(pool, product_run, &p);
 }

@@ -41,6 +41,7 @@ struct hth_mat {
     uint32_t cols;    /* whole blocks of the type */
     size_t row_bytes; /* distance between rows */
     const void *data; /* borrowed; NULL only when rows is 0 */
+    bool packed;      /* groups of 16 rows are as pack.h has them */
 };
 
 /* Bytes of scratch that hth_matmul needs for x of n rows and `cols` columns

@@ -46,6 +46,11 @@ void hth__prefill_avx2(const struct hth_q8_product *job);
 void hth__decode_avx512(const struct hth_q8_product *job);
 void hth__prefill_avx512(const struct hth_q8_product *job);
 
+/* gemm_packed of isa.h. */
+void hth__gemm_packed_avx512(const struct hth_mat *w, uint32_t first,
+                             uint32_t count, const struct hth_q8 *x, float *y,
+                             size_t ldy);
+
 void hth__gemm_float_avx2(const struct hth_mat *w, uint32_t first,
                           uint32_t count, const float *x, size_t ldx,
                           uint32_t n, float *y, size_t ldy);

@@ -55,7 +55,7 @@ static int check_product(void)
 {
     static uint8_t weights[256 * 18 * 16];
     static float x[32 * 512], y[32 * 256], first[32 * 256];
-    struct hth_mat w = {HTH_Q4_0, 256, 512, 18 * 16, weights};
+    struct hth_mat w = {HTH_Q4_0, 256, 512, 18 * 16, weights, false};
     float *out = y;
     size_t ldy = 256;
     struct hth_matmul_job job = {&w, &out, &ldy, 1, x, 512, 32, NULL};

@@ -87,7 +87,8 @@ static void simd_weights(struct hth_rng *rng, const struct hth_mat *w)
 struct hth_mat simd_matrix(struct hth_rng *rng, uint32_t type, uint32_t rows,
                            uint32_t cols)
 {
-    struct hth_mat w = {type, rows, cols, hth_row_bytes(type, cols), NULL};
+    struct hth_mat w = {type, rows, cols, hth_row_bytes(type, cols),
+                        NULL, false};
 
     w.data = simd_guarded((size_t)rows * w.row_bytes);
     simd_weights(rng, &w);
@@ -98,8 +99,10 @@ struct hth_q8 simd_q8(const float *x, uint32_t n, uint32_t cols)
 {
     struct hth_q8 q = {simd_guarded((size_t)n * cols),
                        simd_guarded((size_t)n * cols / 32 * sizeof(float)),
-                       simd_guarded((size_t)n * cols / 16 * sizeof(int16_t)), n,
-                       cols};
+                       simd_guarded((size_t)n * cols / 16 * sizeof(int16_t)),
+                       n,
+                       cols,
+                       NULL};
 
     for (size_t r = 0; r < n; r++)
         hth_isa_ref.q8_row(x + r * cols, cols, q.q + r * cols,

@@ -186,9 +186,9 @@ Test(simd, no_columns_make_zero)
 {
     for (uint32_t k = 0; simd_usable_at(k) != NULL; k++) {
         for (uint32_t n = 1; n <= 9; n += 4) {
-            struct hth_mat w = {HTH_Q8_0, 3, 0, 0, simd_guarded(1)};
-            struct hth_q8 x = {simd_guarded(1), simd_guarded(4),
-                               simd_guarded(2), n, 0};
+            struct hth_mat w = {HTH_Q8_0, 3, 0, 0, simd_guarded(1), false};
+            struct hth_q8 x = {
+                simd_guarded(1), simd_guarded(4), simd_guarded(2), n, 0, NULL};
             float y[9 * 3];
 
             for (uint32_t i = 0; i < 27; i++)
