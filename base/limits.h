@@ -115,6 +115,12 @@
 
 /* Console */
 #define HTH_QR_BYTES_MAX 512u /* text of one QR code */
+/* Benchmarks */
+#define HTH_BENCH_REPETITIONS_MAX 1000u
+#define HTH_BENCH_TESTS_MAX 256u
+#define HTH_PROFILE_READS_MAX 16u
+#define HTH_PROFILE_FORMATS_MAX 64u
+#define HTH_PROFILE_BYTES_MAX 16384u /* of the file */
 
 /* HTTP */
 #define HTH_HTTP_CONNECTIONS_MAX 10240u

@@ -52,7 +52,8 @@ int hth_local_options(const struct hth_args *args, struct hth_local_opts *opts,
     opts->model_path = hth_args_text(args, "model");
     opts->wire = (uint32_t)hth_wire_option(args);
     opts->kv_type = hth_kv_option(args);
-    opts->threads = (uint32_t)hth_args_int(args, "threads");
+    /* the first of a list: `bench` goes through it itself */
+    opts->threads = (uint32_t)strtoul(hth_args_text(args, "threads"), NULL, 10);
     opts->memory_bytes = hth_args_size(args, "memory");
     opts->store_dir = hth_args_text(args, "store");
     opts->log_level = hth_args_text(args, "log-level");

@@ -172,7 +172,7 @@ static int unknown_option(const struct hth_verb *verb, const char *name,
 static int parse_long(struct hth_args *args, char *const *argv, unsigned *at,
                       struct hth_err *err)
 {
-    const char *name = argv[*at] + 2;
+    const char *name = argv[*at] + (argv[*at][1] == '-' ? 2 : 1);
     size_t n = strcspn(name, "=");
     const struct hth_opt *opt = find_long(args->verb, name, n);
 
@@ -243,6 +243,15 @@ static int add_operand(struct hth_args *args, const char *text,
     return HTH_OK;
 }
 
+/* A long name behind one dash. */
+static bool is_one_dash(const struct hth_args *args, const char *word)
+{
+    const struct hth_opt *opt =
+        find_long(args->verb, word + 1, strcspn(word + 1, "="));
+
+    return opt != NULL && opt->one_dash;
+}
+
 static int parse_line(struct hth_args *args, char *const *argv,
                       struct hth_err *err)
 {
@@ -256,7 +265,7 @@ static int parse_line(struct hth_args *args, char *const *argv,
             rc = add_operand(args, word, err);
         else if (strcmp(word, "--") == 0)
             options_over = true;
-        else if (word[1] == '-')
+        else if (word[1] == '-' || is_one_dash(args, word))
             rc = parse_long(args, argv, &i, err);
         else
             rc = parse_letters(args, argv, &i, err);

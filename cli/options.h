@@ -46,6 +46,7 @@ struct hth_opt {
     bool required;
     bool repeats;   /* may be given up to HTH_OPT_REPEATS_MAX times */
     bool line_only; /* not taken from environment or configuration */
+    bool one_dash;  /* -name is taken as well: "-pg", as others write it */
 };
 
 struct hth_args;

@@ -281,6 +281,58 @@ static const struct hth_opt perplexity_opts[] = {
     END,
 };
 
+#define BENCH_TOKENS_MAX 1e6
+static const struct hth_opt bench_opts[] = {
+    ROW("model", 'm', FILE, "FILE", .line_only = true, .repeats = true,
+        .help = "Measure this GGUF file, in this process or over the ranks "
+                "that --local or --shares start. May be repeated. Without it, "
+                "the coordinator running on this machine is measured."),
+    ROW("n-prompt", 'p', INTS, "N,...", .fallback = "512",
+        .max = BENCH_TOKENS_MAX, .help = "Prompt tokens; 0 is none."),
+    ROW("n-gen", 'n', INTS, "N,...", .fallback = "128", .max = BENCH_TOKENS_MAX,
+        .help = "Tokens to generate one by one; 0 is none."),
+    ROW("pg", 0, INTS, "P,N", .max = BENCH_TOKENS_MAX, .repeats = true,
+        .one_dash = true,
+        .help = "A prompt of P tokens and N generated ones, timed together."),
+    ROW("n-depth", 'd', INTS, "N,...", .fallback = "0", .max = BENCH_TOKENS_MAX,
+        .help = "Tokens in the cache before what is timed begins."),
+    ROW("threads", 't', INTS, "N,...", .fallback = "0", .max = HTH_THREADS_MAX,
+        .help = "Threads of each rank; 0 divides the cores."),
+    ROW("repetitions", 'r', INT, "N", .fallback = "5", .min = 1,
+        .max = HTH_BENCH_REPETITIONS_MAX,
+        .help = "How often each test is timed, after one run that is not."),
+    ROW("output", 'o', CHOICE, "FORMAT", .fallback = "md",
+        .choices = "md|json|jsonl|csv", .help = "How to print the figures."),
+    FLAG("ops", 0,
+         .help = "Also where rank 0's time went, by operation, and how near "
+                 "each came to what the machine can do (hearth profile)."),
+    ROW_LOCAL,
+    ROW_SHARES_LOCAL,
+    ROW_WIRE,
+    ROW_KV,
+    ROW_MEMORY,
+    ROW_STORE_LOCAL,
+    ROW_STATE_DIR,
+    ROW_LOG_LEVEL("warn"),
+    END,
+};
+
+static const struct hth_opt profile_opts[] = {
+    ROW("threads", 't', INT, "N", .fallback = "0", .max = HTH_THREADS_MAX,
+        .help = "Measure with up to N threads; 0 is one per core."),
+    ROW("types", 0, TEXT, "TYPE,...", .line_only = true,
+        .help = "Measure these weight formats only."),
+    ROW("figure-ms", 0, INT, "MS", .fallback = "200", .min = 1, .max = 60000,
+        .help = "Time spent on each figure."),
+    ROW("disk", 0, FILE, "FILE", .line_only = true,
+        .help = "Measure the disk too, by reading this large file past the "
+                "page cache."),
+    FLAG("show", 0, .help = "Print the profile that is kept; measure nothing."),
+    FLAG("dry", 0, .help = "Measure and print; keep nothing."),
+    ROW_JSON,
+    END,
+};
+
 static const struct hth_opt synth_opts[] = {
     ROW("shape", 0, TEXT, "SHAPE", .required = true,
         .help = "A preset (tiny, llama-1b, llama-8b, llama-70b, qwen3-0.6b, "
@@ -383,6 +435,22 @@ const struct hth_verb hth_verbs[] = {
              "llama.cpp defines it.",
      .opts = perplexity_opts,
      .run = hth_verb_perplexity},
+    {.name = "bench",
+     .summary = "Measure tokens per second of a model or of the cluster.",
+     .text = "The options and figures are those of llama.cpp's llama-bench: "
+             "ppN is N prompt tokens, tgN is N tokens generated one by one, "
+             "@ dN is with N tokens in the cache. Numbers are tokens per "
+             "second, mean and standard deviation.",
+     .opts = bench_opts,
+     .run = hth_verb_bench},
+    {.name = "profile",
+     .summary = "Measure what this machine can do, and keep it.",
+     .text = "Reading memory by number of threads, our own products by weight "
+             "format (decode: one row, prefill: many), the disk. Kept in "
+             "$XDG_STATE_HOME/hearth/profile; plans and hearth bench --ops "
+             "use it. Measure on a machine that does nothing else.",
+     .opts = profile_opts,
+     .run = hth_verb_profile},
     {.name = "synth",
      .summary = "Write a model of random weights, for benchmarks and tests.",
      .opts = synth_opts,

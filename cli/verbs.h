@@ -22,6 +22,8 @@ int hth_verb_tokenize(const struct hth_args *args, struct hth_err *err);
 int hth_verb_detokenize(const struct hth_args *args, struct hth_err *err);
 int hth_verb_logits(const struct hth_args *args, struct hth_err *err);
 int hth_verb_perplexity(const struct hth_args *args, struct hth_err *err);
+int hth_verb_bench(const struct hth_args *args, struct hth_err *err);
+int hth_verb_profile(const struct hth_args *args, struct hth_err *err);
 int hth_verb_synth(const struct hth_args *args, struct hth_err *err);
 int hth_verb_completion(const struct hth_args *args, struct hth_err *err);
 int hth_verb_help(const struct hth_args *args, struct hth_err *err);

@@ -203,6 +203,16 @@ void hth_engine_cancel(struct hth_engine *e, uint64_t id)
     pthread_mutex_unlock(&e->lock);
 }
 
+void hth_engine_times(const struct hth_engine *e, struct hth_forward_times *out)
+{
+    *out = *hth_forward_times(hth_rank_forward(e->rank));
+}
+
+void hth_engine_plan(const struct hth_engine *e, struct hth_plan *out)
+{
+    *out = hth_rank_session(e->rank)->plan;
+}
+
 /* ---- detaching ----------------------------------------------------------- */
 
 /* A polite goodbye where the links still work; a worker then waits for the

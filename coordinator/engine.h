@@ -77,10 +77,11 @@ struct hth_logprob {
 };
 
 struct hth_request {
-    const uint32_t *tokens;       /* copied by submit */
-    uint32_t count;               /* >= 1 */
-    uint32_t generate_max;        /* 0: only the prompt is run */
-    bool ignore_end;              /* go on after an end token */
+    const uint32_t *tokens; /* copied by submit */
+    uint32_t count;         /* >= 1 */
+    uint32_t generate_max;  /* 0: only the prompt is run */
+    uint32_t split;  /* a step ends at this position of the prompt; 0: none */
+    bool ignore_end; /* go on after an end token */
     struct hth_sampling sampling; /* copied */
     /* 0: none; else 1 + how many of the likeliest tokens on_logprobs gets,
      * at most HTH_LOGPROBS_MAX. Costs a gather of all logits. */
@@ -106,6 +107,12 @@ struct hth_request {
 HTH_MUST_CHECK int hth_engine_submit(struct hth_engine *e,
                                      const struct hth_request *r, uint64_t *id,
                                      struct hth_err *err);
+/* For measuring, loaded engines only. Times: rank 0's so far; from a callback,
+ * or while nothing runs. */
+void hth_engine_times(const struct hth_engine *e,
+                      struct hth_forward_times *out);
+void hth_engine_plan(const struct hth_engine *e, struct hth_plan *out);
+
 /* End a request within a step; on_end gets HTH_ECANCELLED. Unknown ids are
  * ignored. */
 void hth_engine_cancel(struct hth_engine *e, uint64_t id);

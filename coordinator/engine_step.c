@@ -232,6 +232,8 @@ static uint32_t rows_for(const struct hth_engine *e, const struct hth_task *t)
     uint32_t wants = HTH_STEP_WANTS_MAX - e->step.wants;
     uint32_t n = in_prompt(t) ? t->r.count - t->pos : 1;
 
+    if (t->pos < t->r.split && n > t->r.split - t->pos)
+        n = t->r.split - t->pos;
     n = n < room ? n : room;
     if (t->r.on_logits != NULL && in_prompt(t))
         n = n < wants ? n : wants;

@@ -31,7 +31,7 @@ expect 2 completion tcsh
 expect 2 help nonsense
 expect 2 logits -m "$model" --tokens 1,x -o l
 expect 2 plan -m "$model"
-expect 2 bench
+expect 2 bench -p x
 expect 2 synth --shape tiny
 
 expect 0 --help

@@ -53,6 +53,12 @@ static const struct hth_opt opts[] = {
      .help = "Numbers.",
      .max = 10,
      .choices = "auto"},
+    {.name = "pg",
+     .type = HTH_OPT_INTS,
+     .arg = "P,N",
+     .help = "Numbers.",
+     .max = 10,
+     .one_dash = true},
     {.name = "json", .letter = 'j', .type = HTH_OPT_FLAG, .help = "A flag."},
     {.name = "verbose", .letter = 'v', .type = HTH_OPT_FLAG, .help = "A flag."},
     {.name = NULL},
@@ -576,4 +582,23 @@ Test(tables, program_help_man_and_completion)
     }
     cr_assert(not(out.failed));
     hth_buf_fini(&out);
+}
+
+/* A long name that other programs write with one dash. */
+Test(options, one_dash)
+{
+    struct hth_args args;
+    struct hth_err err;
+
+    cr_assert_eq(parse(&args, LINE("-pg", "3,4", "-jv"), &err), HTH_OK, "%s",
+                 err.text);
+    cr_assert_str_eq(hth_args_text(&args, "pg"), "3,4");
+    cr_assert(hth_args_flag(&args, "json"));
+    cr_assert(hth_args_flag(&args, "verbose"));
+    hth_args_fini(&args);
+    cr_assert_eq(parse(&args, LINE("-pg=5"), &err), HTH_OK, "%s", err.text);
+    cr_assert_str_eq(hth_args_text(&args, "pg"), "5");
+    hth_args_fini(&args);
+    refuse(LINE("-pg"), "--pg needs a value");
+    refuse(LINE("-wire", "f16"), "unknown option -w");
 }

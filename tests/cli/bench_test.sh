@@ -1,0 +1,51 @@
+# hearth bench and hearth profile: what they print, not how fast it is.
+. "$HEARTH_ROOT/tests/cli/lib.sh"
+export XDG_STATE_HOME=$PWD/state
+few='-m '$model' -t 1 -r 2'
+
+expect 0 bench $few -p 16,24 -n 4 -pg 8,2 -d 0,40
+[ "$(grep -c '^| llama' out)" -eq 8 ] || fail "rows: $(cat out)"
+for test in ' pp16 ' ' pp24 ' ' tg4 ' ' pp8+tg2 ' ' pp16 @ d40 ' ' tg4 @ d40 '; do
+    out_has "$test"
+done
+err_empty
+
+expect 0 bench $few -p 8 -n 3 -o json
+json 0.n_prompt=8 0.n_gen=0 1.n_gen=3 0.ranks=1 0.threads=1 '0.samples_ts=[2]'
+expect 0 bench $few -p 8 -n 0 -o jsonl --shares 1,1
+json n_prompt=8 ranks=1,1
+expect 0 bench $few -p 8 -n 3 -o csv
+[ "$(wc -l <out)" -eq 3 ] || fail "csv: $(cat out)"
+[ "$(awk -F, 'NR > 1 && $17 > 0' out | wc -l)" -eq 2 ] || fail "csv rates: $(cat out)"
+expect 0 bench -m "$model" -m "$HEARTH_ROOT/models/tale-f16.gguf" -t 1,2 -r 1 -p 4 -n 0
+[ "$(grep -c ' pp4 ' out)" -eq 4 ] || fail "models and threads: $(cat out)"
+
+# Without a profile only reading is known, and that is said.
+expect 0 bench $few -p 8 -n 3 --ops -o json
+err_has 'hearth profile'
+json 0.ops.0.op='norms, residual' 1.ops.0.op='norms, residual'
+expect 1 profile --show
+expect 0 profile --figure-ms 1 --types Q8_0,F32 -t 1 --disk "$model" --json
+json isa 'read=[1]' 'formats=[2]' formats.1.type=F32
+expect 0 profile --show
+out_has 'Q8_0'
+expect 0 bench $few -p 8 -n 3 --ops
+err_empty
+out_has 'between steps'
+out_has 'GFLOP/s'
+expect 0 profile --figure-ms 1 --types Q4_0 -t 1 --dry
+out_has 'Q4_0'
+expect 0 profile --show
+out_has 'Q8_0'
+
+expect 2 bench $few -p 0 -n 0
+err_has 'nothing to measure'
+expect 2 bench $few -pg 1,2,3
+expect 2 bench --shares 1,1 -p 8
+err_has 'needs -m FILE'
+expect 2 profile --types Q9_9
+err_has 'Q4_0'
+expect 3 bench --state-dir nobody -p 8 -n 0 -r 1
+expect 1 bench -m nothing.gguf
+err_has nothing.gguf
+finish
