@@ -11,7 +11,7 @@
 HTH_MUST_CHECK int hth_parse_shares(const char *text, double *shares,
                                     size_t *ranks, struct hth_err *err);
 enum hth_wire hth_wire_option(const struct hth_args *args);
-/* HTH_F16 or HTH_F32 */
+/* HTH_F16, HTH_F32 or HTH_Q8_0 */
 uint32_t hth_kv_option(const struct hth_args *args);
 /* Set the log level by --log-level. */
 void hth_log_option(const struct hth_args *args);

@@ -39,9 +39,9 @@
     ROW("wire", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f32|f16|q8", \
         .help = "How numbers travel between devices. f32 is exact, q8 is a "   \
                 "quarter of the bytes.")
-#define ROW_KV                                                            \
-    ROW("kv", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f16|f32", \
-        .help = "Type of the KV cache.")
+#define ROW_KV                                                                 \
+    ROW("kv", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f16|f32|q8_0", \
+        .help = "Type of the KV cache. q8_0 is half of f16.")
 #define ROW_CTX                                                             \
     ROW("ctx", 'c', INT, "N", .fallback = "0", .max = HTH_CTX_MAX,          \
         .help = "Longest sequence in tokens; 0 is what the model was made " \

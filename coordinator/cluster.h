@@ -49,7 +49,7 @@ struct hth_cluster_opts {
     double shares[HTH_RANKS_MAX]; /* [share_count], rank 0 first */
     uint32_t share_count;         /* 0: automatic */
     uint32_t wire;                /* enum hth_wire (net/star.h) */
-    uint32_t kv_type;             /* HTH_F16 or HTH_F32 (kernels/type.h) */
+    uint32_t kv_type;             /* HTH_F16, HTH_F32 or HTH_Q8_0 */
     uint32_t ctx; /* positions of one sequence; 0: the model's, bounded */
     const char *state_dir; /* certificates, devices, order, socket; made 0700
                               if missing. NULL only when offline */

@@ -43,6 +43,9 @@ static int open_model(struct hth_cluster *c, struct hth_err *err)
         return status;
     if ((status = hth_spec_read(&c->spec, c->gguf, err)) != HTH_OK)
         return hth_fail_prefix(err, status, "%s", c->model_path);
+    status = hth_kv_check(c->opts.kv_type, c->spec.head_dim, err);
+    if (status != HTH_OK)
+        return status;
     hth_spec_shape(&c->spec, c->opts.kv_type, &c->shape);
     if (hth_tokenizer_open(&c->tokenizer, c->gguf, &why) != HTH_OK) {
         hth_log(HTH_LOG_WARN, "NO-TOKENIZER", "%s: prompts are refused",
@@ -508,7 +511,9 @@ void hth_cluster_describe(struct hth_cluster *c, struct hth_buf *out)
                    c->spec.dim, c->spec.heads, c->spec.kv_heads, c->spec.vocab,
                    (double)hth_gguf_file_bytes(c->gguf) / 1e6);
     hth_put_printf(out, "context  %u positions, kv %s\n", c->ctx,
-                   c->opts.kv_type == HTH_F32 ? "f32" : "f16");
+                   c->opts.kv_type == HTH_F32   ? "f32"
+                   : c->opts.kv_type == HTH_F16 ? "f16"
+                                                : "q8_0");
     hth_put_printf(out, "compute  %u threads, %s, %.1f GB/s memory read\n",
                    c->threads, c->probe.isa, c->probe.read_bytes_per_s / 1e9);
     if (c->api != NULL)

@@ -164,7 +164,7 @@ static int add_rows(struct hth_engine *e, struct hth_task *t, uint32_t n)
     uint32_t dim = session(e)->spec.dim;
     struct hth_kv *kv = hth_forward_kv(hth_rank_forward(e->rank));
     struct hth_err err;
-    int rc = hth_kv_reserve(kv, t->seq, t->pos + n, &err);
+    int rc = hth_kv_own(kv, t->seq, t->pos, n, &err);
 
     for (uint32_t i = 0; rc == HTH_OK && i < n; i++)
         rc = hth_embed_row(e->embed, token_at(t, t->pos + i),

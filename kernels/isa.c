@@ -52,7 +52,6 @@ static void fill_from(struct hth_isa *set, const struct hth_isa *from)
     FILL(softmax);
     FILL(f32_to_f16);
     FILL(f16_to_f32);
-    FILL(attn_fold);
     FILL(attn_panel);
     FILL(attn_widen);
 #undef FILL

@@ -111,7 +111,6 @@ struct hth_isa {
     void (*softmax)(float *x, size_t n);
     void (*f32_to_f16)(const float *src, uint16_t *dst, size_t n);
     void (*f16_to_f32)(const uint16_t *src, float *dst, size_t n);
-    void (*attn_fold)(const struct hth_attn_part *part);
     /* Fold a block into a panel. A query's bits depend on its own numbers and
      * on how many keys it sees, not on `queries` and `keys`; nor on whether
      * the block was widened. */

@@ -377,78 +377,6 @@ static void asimd_f16_to_f32(const uint16_t *src, float *dst, size_t n)
         dst[i] = hth_f16_to_f32(src[i]);
 }
 
-/* ---- attention --------------------------------------------------------- */
-
-HTH_INLINE float attn_dot(const float *q, const uint8_t *k, uint32_t dim,
-                          uint32_t type)
-{
-    float32x4_t acc = vdupq_n_f32(0.0f);
-    float sum;
-    uint32_t i = 0;
-
-    for (; i + 4 <= dim; i += 4)
-        acc = vfmaq_f32(acc, load_weights(k, i, type), vld1q_f32(q + i));
-    sum = vaddvq_f32(acc);
-    for (; i < dim; i++)
-        sum += q[i] * weight_at(k, i, type);
-    return sum;
-}
-
-/* acc = keep * acc + sum_r weight[r] v[r], four columns at a time, so that
- * the accumulator stays in a register over the rows. */
-HTH_INLINE void attn_add_values(const struct hth_attn_part *p, float *acc,
-                                const float *weight, float keep, uint32_t type)
-{
-    size_t row_bytes = p->head_dim * (type == HTH_F32 ? 4u : 2u);
-    uint32_t i = 0;
-
-    for (; i + 4 <= p->head_dim; i += 4) {
-        float32x4_t a = vmulq_n_f32(vld1q_f32(acc + i), keep);
-        const uint8_t *row = p->v;
-
-        for (uint32_t r = 0; r < p->rows; r++, row += row_bytes)
-            a = vfmaq_n_f32(a, load_weights(row, i, type), weight[r]);
-        vst1q_f32(acc + i, a);
-    }
-    for (; i < p->head_dim; i++) {
-        const uint8_t *row = p->v;
-
-        acc[i] *= keep;
-        for (uint32_t r = 0; r < p->rows; r++, row += row_bytes)
-            acc[i] += weight[r] * weight_at(row, i, type);
-    }
-}
-
-HTH_INLINE void attn_head(const struct hth_attn_part *p, uint32_t h,
-                          uint32_t type)
-{
-    size_t row_bytes = p->head_dim * (type == HTH_F32 ? 4u : 2u);
-    const float *q = p->q + (size_t)h * p->head_dim;
-    float scores[HTH_ATTN_ROWS_MAX], max, keep;
-
-    for (uint32_t r = 0; r < p->rows; r++)
-        scores[r] =
-            p->scale * attn_dot(q, (const uint8_t *)p->k + r * row_bytes,
-                                p->head_dim, type);
-    max = max_of(scores, p->rows, p->m[h]);
-    if (max == -INFINITY)
-        return;
-    keep = expf(p->m[h] - max);
-    p->m[h] = max;
-    p->l[h] = p->l[h] * keep + exp_row(scores, p->rows, max);
-    attn_add_values(p, p->acc + (size_t)h * p->head_dim, scores, keep, type);
-}
-
-static void asimd_attn_fold(const struct hth_attn_part *p)
-{
-    for (uint32_t h = 0; h < p->heads; h++) {
-        if (p->kv_type == HTH_F32)
-            attn_head(p, h, HTH_F32);
-        else
-            attn_head(p, h, HTH_F16);
-    }
-}
-
 const struct hth_isa hth_isa_asimd = {
     .name = "asimd",
     .usable = asimd_usable,
@@ -464,7 +392,6 @@ const struct hth_isa hth_isa_asimd = {
     .softmax = asimd_softmax,
     .f32_to_f16 = asimd_f32_to_f16,
     .f16_to_f32 = asimd_f16_to_f32,
-    .attn_fold = asimd_attn_fold,
 };
 
 #endif

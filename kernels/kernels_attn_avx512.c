@@ -1,193 +1,349 @@
-/* kernels_attn_avx512.c - attn_fold of ops.h: up to 4 query heads at once
- * share each key and value loaded, f16 rows are widened on the way. The
- * result for a head does not depend on the heads beside it. No failure, no
- * state. */
-#include "kernels/x86.h"
-
+/* kernels_attn_avx512.c - attn_panel and attn_widen of isa.h. Keys are in
+ * lanes for the scores and columns in lanes for the values, so nothing is ever
+ * added across lanes but the 64 weights of a block. Loops are unrolled for each
+ * number of queries; each query's sums are chains in the order of columns and
+ * of keys, so its bits do not depend on that number. No failure, no state. */
 #include <math.h>
 
 #include "kernels/simd_avx512.h"
 #include "kernels/type.h"
 
-#define HEADS 4u /* at once */
-#define KEYS 4u  /* at once in scores */
+#define PANEL HTH_ATTN_PANEL
+#define KEYS HTH_ATTN_KEYS
+#define LANES HTH_ATTN_LANES
+#define COLS 32u                           /* that share a scale in Q8_0 */
+#define Q8_TILE (LANES * 2 + COLS * LANES) /* bytes: 16 keys, 32 columns */
 
-/* A group of heads of one part. p: scores, then weights. */
-struct group {
-    const struct hth_attn_part *part;
-    uint32_t first; /* head */
-    uint32_t heads; /* 1 to HEADS */
-    float keep[HEADS];
-    float p[HEADS][HTH_ATTN_ROWS_MAX];
+/* Scores, then weights, of a panel and a block. */
+struct weights {
+    float p[PANEL][KEYS];
+    float keep[PANEL];
 };
 
-HTH_INLINE __m512 load_kv(uint32_t type, const void *base, size_t at,
-                          __mmask16 k)
+HTH_INLINE __m512 load_halves(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+HTH_INLINE __m512 load_bytes(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+
+/* ---- scores ---------------------------------------------------------------
+ */
+
+/* Sixteen keys of K: where its column 0 is, and the scales of 32 columns. */
+struct keys {
+    const uint8_t *at;
+    __m512 d;
+};
+
+HTH_INLINE void open_keys(uint32_t type, struct keys *k,
+                          const struct hth_attn_panel *p, uint32_t tile)
+{
+    size_t numbers = (size_t)tile * p->block.head_dim * LANES;
+
+    k->at = p->block.k;
+    if (type == HTH_Q8_0)
+        k->at += numbers / (COLS * LANES) * Q8_TILE;
+    else
+        k->at += numbers * (type == HTH_F32 ? 4 : 2);
+}
+
+/* Before each 32 columns, and at the first. */
+HTH_INLINE void next_cols(uint32_t type, struct keys *k)
+{
+    if (type != HTH_Q8_0)
+        return;
+    k->d = load_halves(k->at);
+    k->at += LANES * 2;
+}
+
+HTH_INLINE __m512 next_keys(uint32_t type, struct keys *k)
+{
+    const uint8_t *at = k->at;
+
+    if (type == HTH_F32) {
+        k->at += LANES * 4;
+        return _mm512_loadu_ps(at);
+    }
+    if (type == HTH_F16) {
+        k->at += LANES * 2;
+        return load_halves(at);
+    }
+    k->at += LANES;
+    return _mm512_mul_ps(load_bytes(at), k->d);
+}
+
+/* Scores of nq queries and nt tiles of 16 keys from `tile` on. */
+HTH_INLINE void score_tiles(uint32_t type, uint32_t nq, uint32_t nt,
+                            const struct hth_attn_panel *p, uint32_t tile,
+                            struct weights *w)
+{
+    struct keys k[4];
+    __m512 sum[16], key[4];
+    uint32_t dim = p->block.head_dim;
+    const float *q = p->q;
+
+#pragma GCC unroll 4
+    for (uint32_t t = 0; t < nt; t++)
+        open_keys(type, &k[t], p, tile + t);
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < nq * nt; i++)
+        sum[i] = _mm512_setzero_ps();
+    for (uint32_t c = 0; c < dim; c += COLS) {
+        uint32_t end = dim - c < COLS ? dim - c : COLS;
+
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < nt; t++)
+            next_cols(type, &k[t]);
+        for (uint32_t i = 0; i < end; i++, q += PANEL) {
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < nt; t++)
+                key[t] = next_keys(type, &k[t]);
+#pragma GCC unroll 8
+            for (uint32_t j = 0; j < nq; j++)
+#pragma GCC unroll 4
+                for (uint32_t t = 0; t < nt; t++)
+                    sum[j * nt + t] = _mm512_fmadd_ps(_mm512_set1_ps(q[j]),
+                                                      key[t], sum[j * nt + t]);
+        }
+    }
+#pragma GCC unroll 8
+    for (uint32_t j = 0; j < nq; j++)
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < nt; t++)
+            _mm512_storeu_ps(w->p[j] + (tile + t) * LANES, sum[j * nt + t]);
+}
+
+/* ---- weights ---------------------------------------------------------------
+ */
+
+/* Keep the state as it is: no key to see. */
+static void weigh_nothing(struct weights *w, uint32_t query)
+{
+    w->keep[query] = 1.0f;
+    for (uint32_t i = 0; i < KEYS; i += LANES)
+        _mm512_storeu_ps(w->p[query] + i, _mm512_setzero_ps());
+}
+
+/* Scores to weights, and the state's maximum and sum. */
+static void weigh(const struct hth_attn_panel *p, struct weights *w,
+                  uint32_t query)
+{
+    uint32_t seen = p->seen[query];
+    float *m = &p->state.m[query], *l = &p->state.l[query], max;
+    __m512 most = _mm512_set1_ps(*m), sum = _mm512_setzero_ps();
+
+    for (uint32_t i = 0; i < seen; i += LANES)
+        most = _mm512_mask_max_ps(most, hth_first16(seen - i),
+                                  _mm512_loadu_ps(w->p[query] + i), most);
+    max = _mm512_reduce_max_ps(most);
+    if (max == -INFINITY) {
+        weigh_nothing(w, query);
+        return;
+    }
+    for (uint32_t i = 0; i < KEYS; i += LANES) {
+        __m512 e = _mm512_setzero_ps();
+
+        if (i < seen) {
+            e = hth_exp16(_mm512_sub_ps(_mm512_loadu_ps(w->p[query] + i),
+                                        _mm512_set1_ps(max)));
+            e = _mm512_maskz_mov_ps(hth_first16(seen - i), e);
+            sum = _mm512_add_ps(sum, e);
+        }
+        _mm512_storeu_ps(w->p[query] + i, e);
+    }
+    w->keep[query] = 1.0f;
+    if (*m != max)
+        w->keep[query] = _mm512_cvtss_f32(hth_exp16(_mm512_set1_ps(*m - max)));
+    *m = max;
+    *l = *l * w->keep[query] + hth_sum16(sum);
+}
+
+/* ---- values ----------------------------------------------------------------
+ */
+
+/* Scales of all keys for the 32 columns that hold column c; Q8_0 only. */
+HTH_INLINE void value_scales(uint32_t type, const struct hth_attn_panel *p,
+                             uint32_t c, float *d)
+{
+    const uint8_t *from = (const uint8_t *)p->block.v + c / COLS * KEYS * 2;
+
+    if (type != HTH_Q8_0)
+        return;
+    for (uint32_t i = 0; i < KEYS; i += LANES)
+        _mm512_storeu_ps(d + i, load_halves(from + i * 2));
+}
+
+/* Value `key`, 16 columns from `at` on, a multiple of 16. */
+HTH_INLINE __m512 load_value(uint32_t type, const uint8_t *v, size_t number,
+                             float d)
 {
     if (type == HTH_F32)
-        return _mm512_maskz_loadu_ps(k, (const float *)base + at);
-    return _mm512_cvtph_ps(
-        _mm256_maskz_loadu_epi16(k, (const uint16_t *)base + at));
+        return _mm512_loadu_ps((const float *)(const void *)v + number);
+    if (type == HTH_F16)
+        return load_halves(v + number * 2);
+    return _mm512_mul_ps(load_bytes(v + number), _mm512_set1_ps(d));
 }
 
-/* Scores of 4 keys for all heads of the group; a row past the end repeats the
- * last one, and its score lands where nobody reads. */
-HTH_INLINE void score_keys(uint32_t type, struct group *g, uint32_t row,
-                           uint32_t heads)
+/* acc = acc keep + sum of weighted values, for nv times 16 columns from c. */
+HTH_INLINE void add_values(uint32_t type, uint32_t nq, uint32_t nv,
+                           const struct hth_attn_panel *p, uint32_t c,
+                           const struct weights *w)
 {
-    const struct hth_attn_part *part = g->part;
-    const float *q = part->q + (size_t)g->first * part->head_dim;
-    size_t at[KEYS];
-    __m512 sum[16];
-    __m512 s;
+    uint32_t dim = hth_attn_dim(p->block.head_dim);
+    const uint8_t *v = p->block.v;
+    float *acc = p->state.acc + c, d[2][KEYS];
+    __m512 sum[16], value[4];
 
-    for (uint32_t i = 0; i < KEYS; i++)
-        at[i] = (size_t)(row + i < part->rows ? row + i : part->rows - 1) *
-                part->head_dim;
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < 16; i++)
-        sum[i] = _mm512_setzero_ps();
-    for (uint32_t c = 0; c < part->head_dim; c += 16) {
-        __mmask16 k = hth_first16(part->head_dim - c);
-        __m512 key[KEYS];
-
+    value_scales(type, p, c, d[0]);
+    if (nv > 2)
+        value_scales(type, p, c + COLS, d[1]);
+    if (type == HTH_Q8_0)
+        v += dim / COLS * KEYS * 2;
+#pragma GCC unroll 8
+    for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
-        for (uint32_t i = 0; i < KEYS; i++)
-            key[i] = load_kv(type, part->k, at[i] + c, k);
+        for (uint32_t i = 0; i < nv; i++)
+            sum[j * nv + i] =
+                _mm512_mul_ps(_mm512_set1_ps(w->keep[j]),
+                              _mm512_loadu_ps(acc + j * dim + i * 16));
+    for (uint32_t key = 0; key < p->keys; key++) {
 #pragma GCC unroll 4
-        for (uint32_t h = 0; h < heads; h++) {
-            __m512 v = _mm512_maskz_loadu_ps(k, q + h * part->head_dim + c);
-
+        for (uint32_t i = 0; i < nv; i++)
+            value[i] = load_value(type, v, (size_t)key * dim + c + i * 16,
+                                  type == HTH_Q8_0 ? d[i / 2][key] : 1.0f);
+#pragma GCC unroll 8
+        for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < KEYS; i++)
-                sum[h * KEYS + i] =
-                    _mm512_fmadd_ps(v, key[i], sum[h * KEYS + i]);
-        }
+            for (uint32_t i = 0; i < nv; i++)
+                sum[j * nv + i] = _mm512_fmadd_ps(_mm512_set1_ps(w->p[j][key]),
+                                                  value[i], sum[j * nv + i]);
     }
-    s = _mm512_mul_ps(hth_sum16x16(sum), _mm512_set1_ps(part->scale));
-    _mm_storeu_ps(g->p[0] + row, _mm512_castps512_ps128(s));
-    if (heads > 1)
-        _mm_storeu_ps(g->p[1] + row, _mm512_extractf32x4_ps(s, 1));
-    if (heads > 2)
-        _mm_storeu_ps(g->p[2] + row, _mm512_extractf32x4_ps(s, 2));
-    if (heads > 3)
-        _mm_storeu_ps(g->p[3] + row, _mm512_extractf32x4_ps(s, 3));
+#pragma GCC unroll 8
+    for (uint32_t j = 0; j < nq; j++)
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < nv; i++)
+            _mm512_storeu_ps(acc + j * dim + i * 16, sum[j * nv + i]);
 }
 
-/* Scores to weights, and the state's maximum and sum. False if all keys are
- * hidden (-infinity), which changes nothing. */
-static bool weigh(struct group *g, uint32_t h)
+/* ---- a panel ---------------------------------------------------------------
+ */
+
+/* Up to 16 sums at a time: 4 tiles of keys or 64 columns for up to 4 queries,
+ * half of that for up to 8. */
+HTH_INLINE void fold(uint32_t type, uint32_t nq, const struct hth_attn_panel *p)
 {
-    const struct hth_attn_part *part = g->part;
-    float *m = &part->m[g->first + h], *l = &part->l[g->first + h];
-    __m512 most = _mm512_set1_ps(*m), sum = _mm512_setzero_ps(), old;
-    float max;
+    const uint32_t wide = nq <= 4 ? 4 : 2;
+    uint32_t dim = hth_attn_dim(p->block.head_dim), c = 0;
+    struct weights w;
 
-    for (uint32_t r = 0; r < part->rows; r += 16)
-        most = _mm512_mask_max_ps(most, hth_first16(part->rows - r),
-                                  _mm512_loadu_ps(g->p[h] + r), most);
-    max = _mm512_reduce_max_ps(most);
-    if (max == -INFINITY)
-        return false;
-    for (uint32_t r = 0; r < part->rows; r += 16) {
-        __m512 e = hth_exp16(
-            _mm512_sub_ps(_mm512_loadu_ps(g->p[h] + r), _mm512_set1_ps(max)));
-
-        e = _mm512_maskz_mov_ps(hth_first16(part->rows - r), e);
-        _mm512_storeu_ps(g->p[h] + r, e);
-        sum = _mm512_add_ps(sum, e);
+    for (uint32_t tile = 0; tile * LANES < p->keys; tile += wide)
+        score_tiles(type, nq, wide, p, tile, &w);
+    for (uint32_t j = 0; j < nq; j++)
+        weigh(p, &w, j);
+    for (; c + wide * 16 <= dim; c += wide * 16)
+        add_values(type, nq, wide, p, c, &w);
+    if (wide == 4 && c + 32 <= dim) {
+        add_values(type, nq, 2, p, c, &w);
+        c += 32;
     }
-    old = hth_exp16(_mm512_set1_ps(*m - max));
-    g->keep[h] = _mm512_cvtss_f32(old);
-    *m = max;
-    *l = *l * g->keep[h] + hth_sum16(sum);
-    return true;
+    if (c < dim)
+        add_values(type, nq, 1, p, c, &w);
 }
 
-/* acc = acc keep + sum of weighted values, for 64 columns from c. */
-HTH_INLINE void add_values(uint32_t type, const struct group *g, uint32_t c,
-                           uint32_t heads)
+HTH_INLINE void fold_any(uint32_t type, const struct hth_attn_panel *p)
 {
-    const struct hth_attn_part *part = g->part;
-    float *acc = part->acc + (size_t)g->first * part->head_dim + c;
-    __m512 sum[HEADS][4];
-    __mmask16 k[4];
-
-#pragma GCC unroll 4
-    for (uint32_t i = 0; i < 4; i++)
-        k[i] = part->head_dim > c + 16 * i
-                   ? hth_first16(part->head_dim - c - 16 * i)
-                   : 0;
-#pragma GCC unroll 4
-    for (uint32_t h = 0; h < heads; h++)
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < 4; i++)
-            sum[h][i] = _mm512_mul_ps(
-                _mm512_set1_ps(g->keep[h]),
-                _mm512_maskz_loadu_ps(k[i], acc + h * part->head_dim + 16 * i));
-    for (uint32_t r = 0; r < part->rows; r++)
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < 4; i++) {
-            __m512 v = load_kv(type, part->v,
-                               (size_t)r * part->head_dim + c + 16 * i, k[i]);
-
-#pragma GCC unroll 4
-            for (uint32_t h = 0; h < heads; h++)
-                sum[h][i] =
-                    _mm512_fmadd_ps(_mm512_set1_ps(g->p[h][r]), v, sum[h][i]);
-        }
-#pragma GCC unroll 4
-    for (uint32_t h = 0; h < heads; h++)
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < 4; i++)
-            _mm512_mask_storeu_ps(acc + h * part->head_dim + 16 * i, k[i],
-                                  sum[h][i]);
-}
-
-/* A head whose keys are all hidden gets weights of 0 and keeps its state. */
-HTH_INLINE void fold_group(uint32_t type, struct group *g, uint32_t heads)
-{
-    for (uint32_t r = 0; r < g->part->rows; r += KEYS)
-        score_keys(type, g, r, heads);
-    for (uint32_t h = 0; h < heads; h++)
-        if (!weigh(g, h)) {
-            g->keep[h] = 1.0f;
-            for (uint32_t r = 0; r < g->part->rows; r++)
-                g->p[h][r] = 0.0f;
-        }
-    for (uint32_t c = 0; c < g->part->head_dim; c += 64)
-        add_values(type, g, c, heads);
-}
-
-HTH_INLINE void fold(uint32_t type, struct group *g)
-{
-    switch (g->heads) {
+    switch (p->queries) {
     case 1:
-        fold_group(type, g, 1);
+        fold(type, 1, p);
         break;
     case 2:
-        fold_group(type, g, 2);
+        fold(type, 2, p);
         break;
     case 3:
-        fold_group(type, g, 3);
+        fold(type, 3, p);
+        break;
+    case 4:
+        fold(type, 4, p);
+        break;
+    case 5:
+        fold(type, 5, p);
+        break;
+    case 6:
+        fold(type, 6, p);
+        break;
+    case 7:
+        fold(type, 7, p);
         break;
     default:
-        fold_group(type, g, HEADS);
+        fold(type, PANEL, p);
         break;
     }
 }
 
-void hth__attn_fold_avx512(const struct hth_attn_part *part)
+void hth__attn_panel_avx512(const struct hth_attn_panel *p)
 {
-    struct group g = {.part = part};
+    if (p->block.type == HTH_F32)
+        fold_any(HTH_F32, p);
+    else if (p->block.type == HTH_F16)
+        fold_any(HTH_F16, p);
+    else
+        fold_any(HTH_Q8_0, p);
+}
 
-    if (part->rows == 0)
-        return;
-    for (g.first = 0; g.first < part->heads; g.first += HEADS) {
-        g.heads = part->heads - g.first < HEADS ? part->heads - g.first : HEADS;
-        if (part->kv_type == HTH_F32)
-            fold(HTH_F32, &g);
-        else
-            fold(HTH_F16, &g);
+/* ---- widening ---------------------------------------------------------------
+ */
+
+static void widen_halves(const void *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i += 16)
+        _mm512_storeu_ps(to + i, load_halves((const uint8_t *)from + i * 2));
+}
+
+/* Tiles of K follow each other: {16 scales, 32 columns of 16 keys} each. */
+static void widen_keys(const uint8_t *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i += COLS * LANES) {
+        __m512 d = load_halves(from);
+
+        from += LANES * 2;
+        for (uint32_t c = 0; c < COLS; c++, from += LANES, to += LANES)
+            _mm512_storeu_ps(to, _mm512_mul_ps(load_bytes(from), d));
+    }
+}
+
+static void widen_values(const struct hth_attn_block *from, uint32_t keys,
+                         float *to)
+{
+    const struct hth_attn_panel p = {.block = *from};
+    uint32_t dim = from->head_dim;
+    const uint8_t *v = (const uint8_t *)from->v + dim / COLS * KEYS * 2;
+    float d[KEYS];
+
+    for (uint32_t c = 0; c < dim; c += COLS) {
+        value_scales(HTH_Q8_0, &p, c, d);
+        for (size_t key = 0; key < keys; key++)
+            for (uint32_t i = 0; i < COLS; i += 16)
+                _mm512_storeu_ps(
+                    to + key * dim + c + i,
+                    load_value(HTH_Q8_0, v, key * dim + c + i, d[key]));
+    }
+}
+
+void hth__attn_widen_avx512(const struct hth_attn_block *from, uint32_t keys,
+                            const struct hth_attn_block *to)
+{
+    size_t dim = from->head_dim;
+
+    if (from->type == HTH_F16) {
+        widen_halves(from->k, keys * dim, to->k);
+        widen_halves(from->v, (size_t)keys * hth_attn_dim(from->head_dim),
+                     to->v);
+    } else {
+        widen_keys(from->k, keys * dim, to->k);
+        widen_values(from, keys, to->v);
     }
 }

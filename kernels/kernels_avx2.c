@@ -278,5 +278,4 @@ const struct hth_isa hth_isa_avx2 = {
     .softmax = softmax,
     .f32_to_f16 = f32_to_f16,
     .f16_to_f32 = f16_to_f32,
-    .attn_fold = hth__attn_fold_avx2,
 };

@@ -285,5 +285,6 @@ const struct hth_isa hth_isa_avx512 = {
     .softmax = softmax,
     .f32_to_f16 = f32_to_f16,
     .f16_to_f32 = f16_to_f32,
-    .attn_fold = hth__attn_fold_avx512,
+    .attn_panel = hth__attn_panel_avx512,
+    .attn_widen = hth__attn_widen_avx512,
 };

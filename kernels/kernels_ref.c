@@ -222,73 +222,6 @@ static void ref_f16_to_f32(const uint16_t *src, float *dst, size_t n)
         dst[i] = hth_f16_to_f32(src[i]);
 }
 
-/* ---- attention --------------------------------------------------------- */
-
-/* Row r of keys or values as f32; F32 rows are used in place. */
-static const float *kv_row(const struct hth_attn_part *p, const void *base,
-                           uint32_t r, float *room)
-{
-    size_t at = (size_t)r * p->head_dim;
-
-    if (p->kv_type == HTH_F32)
-        return (const float *)base + at;
-    ref_f16_to_f32((const uint16_t *)base + at, room, p->head_dim);
-    return room;
-}
-
-static void attn_scores(const struct hth_attn_part *p, const float *q,
-                        float *scores)
-{
-    float room[HTH_HEAD_DIM_MAX];
-
-    for (uint32_t r = 0; r < p->rows; r++) {
-        const float *k = kv_row(p, p->k, r, room);
-        float sum = 0.0f;
-
-        for (uint32_t i = 0; i < p->head_dim; i++)
-            sum += q[i] * k[i];
-        scores[r] = sum * p->scale;
-    }
-}
-
-/* Fold scored values into one head. The state is rescaled once per call, by
- * exp(old maximum - new maximum), which is 0 for a fresh state. */
-static void attn_values(const struct hth_attn_part *p, uint32_t head,
-                        const float *scores)
-{
-    float room[HTH_HEAD_DIM_MAX];
-    float *acc = p->acc + (size_t)head * p->head_dim;
-    float max = p->m[head], keep;
-
-    for (uint32_t r = 0; r < p->rows; r++)
-        max = fmaxf(max, scores[r]);
-    if (max == -INFINITY)
-        return;
-    keep = expf(p->m[head] - max);
-    p->m[head] = max;
-    p->l[head] *= keep;
-    for (uint32_t i = 0; i < p->head_dim; i++)
-        acc[i] *= keep;
-    for (uint32_t r = 0; r < p->rows; r++) {
-        const float *v = kv_row(p, p->v, r, room);
-        float weight = expf(scores[r] - max);
-
-        p->l[head] += weight;
-        for (uint32_t i = 0; i < p->head_dim; i++)
-            acc[i] += weight * v[i];
-    }
-}
-
-static void ref_attn_fold(const struct hth_attn_part *p)
-{
-    float scores[HTH_ATTN_ROWS_MAX];
-
-    for (uint32_t h = 0; h < p->heads; h++) {
-        attn_scores(p, p->q + (size_t)h * p->head_dim, scores);
-        attn_values(p, h, scores);
-    }
-}
-
 const struct hth_isa hth_isa_ref = {
     .name = "scalar",
     .usable = ref_usable,
@@ -306,7 +239,6 @@ const struct hth_isa hth_isa_ref = {
     .softmax = ref_softmax,
     .f32_to_f16 = ref_f32_to_f16,
     .f16_to_f32 = ref_f16_to_f32,
-    .attn_fold = ref_attn_fold,
     .attn_panel = hth__attn_panel_ref,
     .attn_widen = hth__attn_widen_ref,
 };

@@ -2,7 +2,6 @@
  * Products are in matmul.c. */
 #include "kernels/ops.h"
 
-#include "base/limits.h"
 #include "kernels/isa.h"
 
 void hth_rmsnorm(float *y, const float *x, const float *w, uint32_t d,
@@ -46,12 +45,4 @@ void hth_f32_to_f16_row(const float *src, uint16_t *dst, size_t n)
 void hth_f16_to_f32_row(const uint16_t *src, float *dst, size_t n)
 {
     hth_isa_now()->f16_to_f32(src, dst, n);
-}
-
-void hth_attn_fold_part(const struct hth_attn_part *part)
-{
-    HTH_ASSERT(part->rows <= HTH_ATTN_ROWS_MAX);
-    HTH_ASSERT(part->head_dim <= HTH_HEAD_DIM_MAX);
-    HTH_ASSERT(part->kv_type == HTH_F32 || part->kv_type == HTH_F16);
-    hth_isa_now()->attn_fold(part);
 }

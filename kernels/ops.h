@@ -90,31 +90,4 @@ void hth_softmax(float *x, size_t n);
 void hth_f32_to_f16_row(const float *src, uint16_t *dst, size_t n);
 void hth_f16_to_f32_row(const uint16_t *src, float *dst, size_t n);
 
-/* ---- attention --------------------------------------------------------- */
-
-/* Blockwise attention with online softmax (reference: Milakov and Gimelshein
- * 2018; Rabe and Staats 2021). One call folds `rows` keys and values of one
- * KV head into the running states of `heads` query heads that share it.
- *   q    [heads][head_dim] f32, already rotated, not yet scaled
- *   k, v [rows][head_dim] of kv_type (HTH_F32 or HTH_F16)
- *   m, l [heads]: running maximum and sum; start: -INFINITY, 0
- *   acc  [heads][head_dim]: running weighted values; start: 0
- * The answer is acc / l; partials over disjoint keys merge by log-sum-exp.
- * Keys that must not be seen are not passed. rows may be 0. */
-struct hth_attn_part {
-    const float *q;
-    const void *k;
-    const void *v;
-    uint32_t kv_type;
-    uint32_t heads;
-    uint32_t head_dim;
-    uint32_t rows; /* <= HTH_ATTN_ROWS_MAX */
-    float scale;
-    float *m;
-    float *l;
-    float *acc;
-};
-#define HTH_ATTN_ROWS_MAX 64u
-void hth_attn_fold_part(const struct hth_attn_part *part);
-
 #endif

@@ -57,8 +57,12 @@ void hth__gemm_float_avx2(const struct hth_mat *w, uint32_t first,
 void hth__gemm_float_avx512(const struct hth_mat *w, uint32_t first,
                             uint32_t count, const float *x, size_t ldx,
                             uint32_t n, float *y, size_t ldy);
-void hth__attn_fold_avx2(const struct hth_attn_part *part);
-void hth__attn_fold_avx512(const struct hth_attn_part *part);
+void hth__attn_panel_avx2(const struct hth_attn_panel *p);
+void hth__attn_widen_avx2(const struct hth_attn_block *from, uint32_t keys,
+                          const struct hth_attn_block *to);
+void hth__attn_panel_avx512(const struct hth_attn_panel *p);
+void hth__attn_widen_avx512(const struct hth_attn_block *from, uint32_t keys,
+                            const struct hth_attn_block *to);
 
 /* ---- scalar pieces of unpacking ----------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "model/piece.h"
+#include "model/attention.h"
 #include "model/router.h"
 
 /* Matrices and vectors of one layer, pointing into bound blocks. */
@@ -31,18 +32,17 @@ struct hth_forward {
     const float *final_norm;
     struct hth_mat output;
     struct hth_kv *kv;
+    struct hth_attention *attention; /* NULL: no head here */
     struct hth_collective *group;
     const struct hth_blocks *source; /* NULL: everything is bound for good */
     const void **bound;              /* [pieces] where they lay last */
     double *inv_freq;                /* [rope_dim / 2] */
-    float scale;                     /* of attention scores */
     struct hth_forward_times times;
     uint64_t lap_ns; /* until here the time has an operation */
     /* Activations, [rows_max][...] each; one allocation. */
     void *arena;
     float *h, *q, *k, *v, *att, *part, *gate, *up;
     float *cosines, *sines; /* [rows][rope_dim / 2] */
-    float *states;          /* [threads][heads of a group][head_dim + 2] */
     float *route_scratch;
     uint32_t *expert_id;  /* [rows][experts_used] */
     float *expert_weight; /* [rows][experts_used] */
@@ -120,7 +120,6 @@ static void carve_all(struct hth_forward *f, struct arena *a)
     const struct hth_spec *s = f->s;
     size_t rows = f->o.rows_max;
     uint32_t threads = hth_pool_threads(f->o.pool);
-    uint32_t group = s->heads / s->kv_heads;
 
     f->h = carve(a, rows * s->dim * 4);
     f->q = carve(a, rows * f->q_dim * 4);
@@ -132,7 +131,6 @@ static void carve_all(struct hth_forward *f, struct arena *a)
     f->up = carve(a, rows * f->share.ff * 4);
     f->cosines = carve(a, rows * s->rope_dim / 2 * 4);
     f->sines = carve(a, rows * s->rope_dim / 2 * 4);
-    f->states = carve(a, (size_t)threads * group * (s->head_dim + 2) * 4);
     carve_experts(f, a, rows);
     f->scratch = carve(
         a, hth_matmul_scratch_bytes(
@@ -167,6 +165,18 @@ static void init_rope(struct hth_forward *f)
     }
 }
 
+static int open_attention(struct hth_forward *f, struct hth_err *err)
+{
+    struct hth_attention_opts o = {.share = &f->share,
+                                   .group = f->s->heads / f->s->kv_heads,
+                                   .head_dim = f->s->head_dim,
+                                   .kv_type = f->o.kv_type,
+                                   .rows_max = f->o.rows_max,
+                                   .pool = f->o.pool};
+
+    return hth_attention_open(&f->attention, &o, err);
+}
+
 int hth_forward_open(struct hth_forward **out, const struct hth_forward_opts *o,
                      struct hth_err *err)
 {
@@ -187,13 +197,14 @@ int hth_forward_open(struct hth_forward **out, const struct hth_forward_opts *o,
     f->share = o->plan->share[o->rank];
     f->q_dim = f->share.heads * f->s->head_dim;
     f->kv_dim = f->share.kvs * f->s->head_dim;
-    f->scale = 1.0f / sqrtf((float)f->s->head_dim);
     rc = alloc_all(f);
     if (rc != HTH_OK)
         hth_fail(err, rc, "no memory for the activations of %u rows",
                  o->rows_max);
     else
         rc = hth_kv_open(&f->kv, &kv, err);
+    if (rc == HTH_OK && f->share.heads > 0)
+        rc = open_attention(f, err);
     if (rc != HTH_OK) {
         hth_forward_close(f);
         return rc;
@@ -207,6 +218,7 @@ void hth_forward_close(struct hth_forward *f)
 {
     if (f == NULL)
         return;
+    hth_attention_close(f->attention);
     hth_kv_close(f->kv);
     hth_mem_free(f->arena);
     free(f->layer);
@@ -436,18 +448,9 @@ static void store_kv(struct hth_forward *f, const struct row_job *j, uint32_t r)
 
     for (uint32_t h = 0; h < f->share.kvs; h++) {
         struct hth_kv_at at = {j->layer_index, h, j->b->pos[r]};
-        const float *ks = f->k + (size_t)r * f->kv_dim + (size_t)h * hd;
-        const float *vs = f->v + (size_t)r * f->kv_dim + (size_t)h * hd;
-        void *k, *v;
+        size_t from = (size_t)r * f->kv_dim + (size_t)h * hd;
 
-        hth_kv_rows(f->kv, j->b->seq[r], &at, &k, &v);
-        if (f->o.kv_type == HTH_F16) {
-            hth_f32_to_f16_row(ks, k, hd);
-            hth_f32_to_f16_row(vs, v, hd);
-        } else {
-            memcpy(k, ks, hd * sizeof *ks);
-            memcpy(v, vs, hd * sizeof *vs);
-        }
+        hth_kv_store(f->kv, j->b->seq[r], &at, f->k + from, f->v + from);
     }
 }
 
@@ -477,74 +480,6 @@ static void finish_qkv_row(const struct row_job *j, uint32_t r)
     store_kv(f, j, r);
 }
 
-/* Local query heads that share local KV head h. A group may be cut by the
- * rank's borders. */
-static void group_heads(const struct hth_forward *f, uint32_t h,
-                        uint32_t *first, uint32_t *count)
-{
-    uint32_t group = f->s->heads / f->s->kv_heads;
-    uint32_t from = (f->share.kv_first + h) * group;
-    uint32_t to = from + group;
-    uint32_t begin = f->share.head_first;
-    uint32_t end = begin + f->share.heads;
-
-    from = from > begin ? from : begin;
-    to = to < end ? to : end;
-    *first = from - begin;
-    *count = to - from;
-}
-
-static void attend(struct hth_forward *f, const struct row_job *j, uint32_t r,
-                   uint32_t h, float *state)
-{
-    uint32_t hd = f->s->head_dim;
-    uint32_t first, count, left = j->b->pos[r] + 1;
-    float *att;
-    struct hth_attn_part p = {
-        .kv_type = f->o.kv_type, .head_dim = hd, .scale = f->scale};
-
-    group_heads(f, h, &first, &count);
-    att = f->att + (size_t)r * f->q_dim + (size_t)first * hd;
-    p.q = f->q + (size_t)r * f->q_dim + (size_t)first * hd;
-    p.heads = count;
-    p.m = state;
-    p.l = state + count;
-    p.acc = att;
-    memset(att, 0, (size_t)count * hd * sizeof *att);
-    for (uint32_t i = 0; i < count; i++) {
-        p.m[i] = -INFINITY;
-        p.l[i] = 0;
-    }
-    for (uint32_t pos = 0; left > 0; pos += p.rows, left -= p.rows) {
-        struct hth_kv_at at = {j->layer_index, h, pos};
-        void *k, *v;
-        uint32_t n = hth_kv_rows(f->kv, j->b->seq[r], &at, &k, &v);
-
-        p.k = k;
-        p.v = v;
-        p.rows = n < left ? n : left;
-        hth_attn_fold_part(&p);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        for (uint32_t e = 0; e < hd; e++)
-            att[(size_t)i * hd + e] /= p.l[i];
-}
-
-/* Tasks are (row, KV head), dealt round-robin: later rows see more keys, so
- * contiguous ranges would be uneven. */
-static void attend_thread(void *ctx, uint32_t thread, uint32_t threads)
-{
-    const struct row_job *j = ctx;
-    struct hth_forward *f = j->f;
-    uint32_t group = f->s->heads / f->s->kv_heads;
-    float *state = f->states + (size_t)thread * group * (f->s->head_dim + 2);
-    uint64_t tasks = (uint64_t)j->b->rows * f->share.kvs;
-
-    for (uint64_t t = thread; t < tasks; t += threads)
-        attend(f, j, (uint32_t)(t / f->share.kvs), (uint32_t)(t % f->share.kvs),
-               state);
-}
-
 static void attention(struct hth_forward *f, const struct hth_batch *b,
                       uint32_t index)
 {
@@ -569,7 +504,10 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
     j.row = finish_qkv_row;
     for_rows(&j);
     lap(f, HTH_OP_ROPE);
-    hth_pool_run(f->o.pool, attend_thread, &j);
+    hth_attention_run(
+        f->attention,
+        &(struct hth_attention_layer){
+            .kv = f->kv, .layer = index, .q = f->q, .out = f->att});
     lap(f, HTH_OP_ATTENTION);
     product(f, &(struct hth_matmul_job){.w = &l->out,
                                         .y = out,
@@ -811,6 +749,8 @@ int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
     hth_guard_enter("a step");
     f->lap_ns = t0;
     step_angles(f, b);
+    if (f->attention != NULL)
+        hth_attention_rows(f->attention, b->rows, b->seq, b->pos);
     lap(f, HTH_OP_ROPE);
     rc = run_layers(f, b, err);
     hth_guard_leave();

@@ -29,7 +29,7 @@ struct hth_forward_opts {
     const struct hth_plan *plan; /* borrowed for life */
     uint32_t rank;
     uint32_t rows_max; /* of a step, <= HTH_STEP_ROWS_MAX */
-    uint32_t kv_type;  /* HTH_F32 or HTH_F16 */
+    uint32_t kv_type;  /* HTH_F32, HTH_F16, HTH_Q8_0 */
     uint32_t ctx_max;
     uint64_t kv_bytes_max;
     struct hth_pool *pool; /* borrowed; NULL: the calling thread only */

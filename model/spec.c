@@ -746,5 +746,5 @@ void hth_spec_shape(const struct hth_spec *s, uint32_t kv_type,
         add_layer_bytes(s, l, out);
     out->vocab_bytes = hth_row_bytes(s->output_type, s->dim);
     out->kv_cache_bytes =
-        2ull * s->layers * s->head_dim * (kv_type == HTH_F32 ? 4 : 2);
+        2ull * s->layers * hth_row_bytes(kv_type, s->head_dim);
 }

@@ -203,7 +203,6 @@ const struct hth_session *hth_rank_session(const struct hth_rank *r)
 
 /* ---- serving ------------------------------------------------------------- */
 
-/* Rows of one sequence ascend, so the last one bounds the reservation. */
 static int reserve(struct hth_rank *r, struct hth_err *err)
 {
     struct hth_kv *kv = hth_forward_kv(r->forward);
@@ -211,7 +210,7 @@ static int reserve(struct hth_rank *r, struct hth_err *err)
     for (uint32_t i = 0; i < r->step.frees; i++)
         hth_kv_truncate(kv, r->step.free_seq[i], 0);
     for (uint32_t i = 0; i < r->step.rows; i++) {
-        int rc = hth_kv_reserve(kv, r->step.seq[i], r->step.pos[i] + 1, err);
+        int rc = hth_kv_own(kv, r->step.seq[i], r->step.pos[i], 1, err);
 
         if (rc != HTH_OK)
             return rc;

@@ -27,7 +27,7 @@ struct hth_session {
                                 * rank must be able to hold its KV heads of so
                                 * many, which it checks when it loads. */
     uint32_t rows_max;         /* of a step */
-    uint32_t kv_type;          /* HTH_F32, HTH_F16 */
+    uint32_t kv_type;          /* HTH_F32, HTH_F16, HTH_Q8_0 */
     uint32_t wire_type;        /* enum hth_wire of net/star.h */
     struct hth_spec spec;
     struct hth_plan plan;

@@ -4,6 +4,7 @@
 
 #include "worker/rank.h"
 
+#include "kernels/attn.h"
 #include "kernels/type.h"
 
 #define SESSION_LAYOUT                                    \
@@ -24,13 +25,13 @@ void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
     hth_plan_encode(&s->plan, b);
 }
 
+/* Whether the cache can hold heads of this model, it says itself. */
 static bool numbers_ok(const struct hth_session *s)
 {
     return s->ctx_max >= 1 && s->ctx_max <= HTH_CTX_MAX &&
            s->kv_positions_max >= s->ctx_max && s->rows_max >= 1 &&
            s->rows_max <= HTH_STEP_ROWS_MAX &&
-           (s->kv_type == HTH_F32 || s->kv_type == HTH_F16) &&
-           s->wire_type <= HTH_WIRE_Q8;
+           hth_attn_type_ok(s->kv_type, 32) && s->wire_type <= HTH_WIRE_Q8;
 }
 
 int hth_session_decode(struct hth_session *s, struct hth_cursor *c,

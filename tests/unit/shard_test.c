@@ -7,7 +7,6 @@
 
 #include "base/rng.h"
 #include "kernels/quant.h"
-#include "model/kv.h"
 #include "model/piece.h"
 #include "model/shard.h"
 #include "support.h"
@@ -251,34 +250,4 @@ Test(shard, head_is_cut_between_rows)
         cr_assert(i + 1 == n || (next - 1000) % HTH_PIECE_ROWS == 0);
     }
     cr_assert_eq(next, 128256u);
-}
-
-Test(kv, grows_is_bounded_and_gives_back)
-{
-    struct hth_kv_opts o = {.layers = 2,
-                            .heads = 3,
-                            .head_dim = 16,
-                            .type = HTH_F16,
-                            .ctx_max = 1000,
-                            .bytes_max = 40 * 2 * 3 * 2 * 32 * 16 * 2};
-    struct hth_kv_at at = {1, 2, 33};
-    struct hth_kv *kv;
-    struct hth_err err;
-    void *k, *v;
-
-    cr_assert_eq(hth_kv_open(&kv, &o, &err), 0);
-    cr_assert_eq(hth_kv_reserve(kv, 5, 65, &err), 0);
-    cr_assert_eq(hth_kv_bytes(kv), 2u * 2 * 3 * 2 * 64 * 16 * 2);
-    cr_assert_eq(hth_kv_rows(kv, 5, &at, &k, &v), 31u);
-    memset(k, 1, 31 * 16 * 2);
-    memset(v, 2, 31 * 16 * 2);
-    cr_assert_eq(hth_kv_reserve(kv, 5, 1001, &err), HTH_ELIMIT);
-    for (uint32_t s = 6; s < 9; s++)
-        (void)!hth_kv_reserve(kv, s, 1000, &err);
-    cr_assert_eq(hth_kv_reserve(kv, 9, 1000, &err), HTH_ELIMIT);
-    for (uint32_t s = 0; s < HTH_SEQS_MAX; s++)
-        hth_kv_truncate(kv, s, 0);
-    cr_assert_eq(hth_kv_bytes(kv), 0u);
-    cr_assert_eq(hth_kv_reserve(kv, 9, 1000, &err), 0);
-    hth_kv_close(kv);
 }
