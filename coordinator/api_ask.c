@@ -291,7 +291,12 @@ static int add_stop(struct api_call *c, const json_t *v, const char *param)
         return hth__api_fault(&c->fault, "invalid_value", param,
                               "%s: at most %u strings of %u bytes are possible",
                               param, HTH_STOPS_MAX, HTH_STOP_BYTES_MAX);
-    a->stop[a->stop_count++] = (struct hth_str){json_string_value(v), n};
+    c->stop_text[a->stop_count] = strdup(json_string_value(v));
+    if (c->stop_text[a->stop_count] == NULL)
+        return hth__api_fault(&c->fault, "internal_error", NULL,
+                              "out of memory");
+    a->stop[a->stop_count] = (struct hth_str){c->stop_text[a->stop_count], n};
+    a->stop_count++;
     return 0;
 }
 
@@ -430,5 +435,47 @@ int hth__ask_tools(struct api_call *c, const json_t *o)
         return hth__api_fault(&c->fault, "invalid_value", "tool_choice",
                               "tool_choice asks for a tool, but there are no "
                               "tools");
+    return 0;
+}
+
+/* llama.cpp's own grammars, in GBNF. */
+int hth__ask_grammar(struct api_call *c, const json_t *o)
+{
+    const json_t *v = field(o, "grammar");
+
+    if (v == NULL || (json_is_string(v) && json_string_length(v) == 0))
+        return 0;
+    if (!json_is_string(v))
+        return hth__api_fault(&c->fault, "invalid_value", "grammar",
+                              "grammar must be a string of GBNF");
+    if (c->ask->constrained)
+        return hth__api_fault(&c->fault, "invalid_value", "grammar",
+                              "grammar and response_format contradict each "
+                              "other");
+    c->ask->grammar = json_string_value(v);
+    c->ask->constrained = true;
+    return 0;
+}
+
+/* ---- how it is answered ---------------------------------------------------
+ */
+
+int hth__ask_stream(struct api_call *c)
+{
+    const json_t *o = json_object_get(c->body, "stream_options");
+
+    if (hth__ask_bool(c, c->body, "stream", &c->ask->stream) != 0)
+        return -1;
+    return hth__ask_bool(c, o, "include_usage", &c->ask->include_usage);
+}
+
+int hth__ask_choices(struct api_call *c)
+{
+    if (hth__ask_u32(c, c->body, "n", &c->ask->n) != 0)
+        return -1;
+    if (c->ask->n < 1 || c->ask->n > ASK_CHOICES_MAX)
+        return hth__api_fault(&c->fault, "invalid_value", "n",
+                              "n is %u; 1 to %u are possible", c->ask->n,
+                              ASK_CHOICES_MAX);
     return 0;
 }

@@ -46,6 +46,8 @@ static void free_call(struct api_call *c)
         hth_tokens_fini(&c->prompt[i]);
         free(c->prompt_text[i]);
     }
+    for (i = 0; i < HTH_STOPS_MAX; i++)
+        free(c->stop_text[i]);
     hth_buf_fini(&c->out);
     json_decref(c->body);
     free(c->ask);
@@ -166,6 +168,7 @@ static void end_choice(struct api_choice *ch,
     ch->end = n->end;
     ch->stop = n->stop;
     ch->stats = n->stats;
+    ch->embedding = n->embedding;
     c->ended++;
     if (n->end == HTH_END_FAILED ||
         (n->end == HTH_END_CANCELLED && c->fault.http == 0)) {
@@ -316,6 +319,8 @@ static void fill_request(const struct api_call *c, uint32_t i,
     r->sampling = a->sampling;
     r->sampling.seed = a->sampling.seed + i % a->n;
     r->logprobs = a->logprobs;
+    if (c->d->embed)
+        r->generate_max = 0;
 }
 
 static int start_choice(struct api_call *c, uint32_t i, struct hth_request *r,
@@ -329,6 +334,8 @@ static int start_choice(struct api_call *c, uint32_t i, struct hth_request *r,
                                     .stop_count = c->ask->stop_count,
                                     .special = c->d->chat,
                                     .at_start = c->d->chat,
+                                    .embed =
+                                        c->d->embed ? c->a->o.spec->dim : 0,
                                     .wake = on_wake,
                                     .arg = c->a};
     int status;
@@ -336,6 +343,7 @@ static int start_choice(struct api_call *c, uint32_t i, struct hth_request *r,
     ch->call = c;
     ch->index = i;
     ch->stop = HTH_STOPS_NONE;
+    ch->part = -1;
     hth_buf_init(&ch->text, WHOLE_BYTES_MAX);
     hth_buf_init(&ch->reasoning, WHOLE_BYTES_MAX);
     hth_buf_init(&ch->tools, WHOLE_BYTES_MAX);
@@ -446,8 +454,9 @@ static void on_worked(uv_work_t *work, int status)
     if (status != 0 && c->fault.http == 0)
         hth__api_fault(&c->fault, "internal_error", NULL, "cancelled");
     if (c->fault.http == 0 && !c->gone) {
-        c->streaming = c->ask->stream;
-        admit(c);
+        c->streaming = c->ask->stream && !c->d->instant;
+        if (!c->d->instant)
+            admit(c);
         if (c->fault.http != 0)
             c->streaming = false;
     }

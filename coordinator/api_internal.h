@@ -42,7 +42,7 @@ void hth__api_reply_json(struct hth_http_exchange *x, struct hth_buf *b);
 /* ---- asks -----------------------------------------------------------------
  */
 
-#define ASK_CHOICES_MAX 16u
+#define ASK_CHOICES_MAX 64u
 #define ASK_TOKENS_UNSET UINT32_MAX
 
 enum ask_tools { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_ONE };
@@ -78,6 +78,9 @@ struct api_choice {
     enum hth_generation_end end;
     int stop; /* index into the ask's, or -1 */
     struct hth_request_stats stats;
+    int part;       /* streams: enum hth_chat_part of the open block, or -1 */
+    uint32_t items; /* streams: blocks begun */
+    const float *embedding; /* [dim], where asked for; with the end */
     struct hth_buf text, reasoning, tools; /* of a whole answer */
     struct hth_buf logprobs;               /* JSON entries, not yet told */
 };
@@ -88,7 +91,9 @@ struct api_dialect {
     enum api_shape shape;
     const char *stream_type; /* content type of a stream */
     const char *id_prefix;
-    bool chat; /* answers are split into content, reasoning and tool calls */
+    bool chat;    /* answers are split into content, reasoning and tool calls */
+    bool instant; /* nothing is generated: read and end are all */
+    bool embed;   /* hidden states instead of tokens */
     /* Pool thread: body to ask and prompts. -1 with the call's fault. */
     int (*read)(struct api_call *c);
     /* Streams: admitted, headers are out. May be NULL. */
@@ -115,7 +120,8 @@ struct api_call {
     struct hth_tokens prompt[ASK_CHOICES_MAX];
     char *prompt_text[ASK_CHOICES_MAX]; /* with echo; owned */
     uint32_t prompts;
-    bool reasoning; /* the answer begins inside its reasoning */
+    char *stop_text[HTH_STOPS_MAX]; /* owned; the ask's stops */
+    bool reasoning;                 /* the answer begins inside its reasoning */
     struct api_choice choice[ASK_CHOICES_MAX];
     uint32_t choices, ended;
     struct hth_buf out;
@@ -158,6 +164,9 @@ int hth__ask_u32(struct api_call *c, const json_t *o, const char *name,
 int hth__ask_max(struct api_call *c, const json_t *o, const char *const *names);
 int hth__ask_logprobs(struct api_call *c, const json_t *o);
 int hth__ask_format(struct api_call *c, const json_t *v, const char *param);
+int hth__ask_grammar(struct api_call *c, const json_t *o);
+int hth__ask_stream(struct api_call *c);  /* stream, stream_options */
+int hth__ask_choices(struct api_call *c); /* n */
 int hth__ask_tools(struct api_call *c, const json_t *o);
 
 /* api_prompt.c: the ask's messages or prompt into tokens, its constraint into

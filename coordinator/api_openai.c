@@ -2,7 +2,7 @@
  * chunks, the usage and the finish reasons its clients were seen to need. */
 #include <string.h>
 
-#include "coordinator/api_internal.h"
+#include "coordinator/api_serve.h"
 #include "model/json_write.h"
 
 /* ---- the body -------------------------------------------------------------
@@ -37,26 +37,6 @@ static int read_reasoning(struct api_call *c)
     return 0;
 }
 
-static int read_stream(struct api_call *c)
-{
-    const json_t *o = json_object_get(c->body, "stream_options");
-
-    if (hth__ask_bool(c, c->body, "stream", &c->ask->stream) != 0)
-        return -1;
-    return hth__ask_bool(c, o, "include_usage", &c->ask->include_usage);
-}
-
-static int read_n(struct api_call *c)
-{
-    if (hth__ask_u32(c, c->body, "n", &c->ask->n) != 0)
-        return -1;
-    if (c->ask->n < 1 || c->ask->n > ASK_CHOICES_MAX)
-        return hth__api_fault(&c->fault, "invalid_value", "n",
-                              "n is %u; 1 to %u are possible", c->ask->n,
-                              ASK_CHOICES_MAX);
-    return 0;
-}
-
 static int read_chat(struct api_call *c)
 {
     static const char *const refused[] = {"functions", "function_call", "audio",
@@ -69,15 +49,12 @@ static int read_chat(struct api_call *c)
     if (hth__ask_refuse(c, b, refused) != 0 || hth__ask_model(c, b) != 0 ||
         hth__ask_sampling(c, b) != 0 || hth__ask_max(c, b, max) != 0 ||
         hth__ask_stops(c, json_object_get(b, "stop"), "stop") != 0 ||
-        hth__ask_logprobs(c, b) != 0 || read_n(c) != 0 || read_stream(c) != 0 ||
-        hth__ask_tools(c, b) != 0 ||
+        hth__ask_logprobs(c, b) != 0 || hth__ask_choices(c) != 0 ||
+        hth__ask_stream(c) != 0 || hth__ask_tools(c, b) != 0 ||
         hth__ask_format(c, json_object_get(b, "response_format"),
                         "response_format") != 0 ||
-        read_reasoning(c) != 0)
+        hth__ask_grammar(c, b) != 0 || read_reasoning(c) != 0)
         return -1;
-    c->ask->grammar = json_string_value(json_object_get(b, "grammar"));
-    if (c->ask->grammar != NULL)
-        c->ask->constrained = true;
     return hth__prompt_chat(c);
 }
 
@@ -219,7 +196,7 @@ static void end_stream(struct api_call *c)
     hth_put_printf(&c->out, "data: [DONE]\n\n");
 }
 
-static void on_fail(struct api_call *c, const struct api_fault *f)
+void hth__openai_fail(struct api_call *c, const struct api_fault *f)
 {
     struct hth_buf b;
 
@@ -303,4 +280,4 @@ const struct api_dialect hth__dialect_chat = {.shape = SHAPE_OPENAI,
                                               .piece = on_piece,
                                               .choice_end = on_choice_end,
                                               .end = on_end,
-                                              .fail = on_fail};
+                                              .fail = hth__openai_fail};

@@ -6,6 +6,30 @@
 #include "coordinator/api_internal.h"
 
 extern const struct api_dialect hth__dialect_chat; /* api_openai.c */
+extern const struct api_dialect hth__dialect_completions;
+extern const struct api_dialect hth__dialect_embeddings;
+extern const struct api_dialect hth__dialect_tokenize; /* api_llama.c */
+extern const struct api_dialect hth__dialect_detokenize;
+extern const struct api_dialect hth__dialect_template;
+
+extern const struct api_dialect hth__dialect_ollama_chat;
+extern const struct api_dialect hth__dialect_ollama_generate;
+extern const struct api_dialect hth__dialect_ollama_show;
+extern const struct api_dialect hth__dialect_messages; /* api_anthropic.c */
+extern const struct api_dialect hth__dialect_count;
+extern const struct api_dialect hth__dialect_responses;
+
+/* api_ollama.c */
+void hth__serve_ollama_version(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_ollama_tags(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_ollama_ps(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_ollama_none(struct hth_api *a, struct hth_http_exchange *x);
+
+/* api_openai.c: an error event, as all of OpenAI's clients read it. */
+void hth__openai_fail(struct api_call *c, const struct api_fault *f);
+
+/* api_llama.c */
+void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x);
 
 /* api_info.c */
 void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x);

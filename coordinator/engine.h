@@ -96,6 +96,10 @@ struct hth_request {
     /* All logits after each prompt token ([vocab], borrowed), in order. */
     void (*on_logits)(void *ctx, uint32_t index, const float *logits,
                       uint32_t vocab);
+    /* The hidden state after each prompt token ([dim], normalised, borrowed),
+     * in order. As with on_logits, every position is computed: nothing of the
+     * prompt may come from a cache. */
+    void (*on_hidden)(void *ctx, uint32_t index, const float *x, uint32_t dim);
     void (*on_end)(void *ctx, int status, const struct hth_err *err,
                    const struct hth_request_stats *stats);
     void *ctx;

@@ -23,10 +23,11 @@ struct hth_task {
     _Atomic bool cancelled;
     bool running;
     uint32_t seq;
-    uint32_t pos;     /* positions in the cache */
-    uint32_t last_id; /* the token to feed next, once the prompt is done */
-    uint32_t need;    /* positions it may reach, in whole KV blocks */
-    uint32_t rows;    /* of it in the step under way */
+    uint32_t pos;       /* positions in the cache */
+    uint32_t last_id;   /* the token to feed next, once the prompt is done */
+    uint32_t need;      /* positions it may reach, in whole KV blocks */
+    uint32_t rows;      /* of it in the step under way */
+    uint32_t row_first; /* of those rows */
     uint32_t want_first, wants;
     uint64_t submitted_ns, started_ns, first_ns;
     struct hth_request_stats stats;

@@ -178,6 +178,7 @@ static int add_rows(struct hth_engine *e, struct hth_task *t, uint32_t n)
         s->pos[s->rows + i] = t->pos + i;
     }
     t->rows = n;
+    t->row_first = s->rows;
     s->rows += n;
     return HTH_OK;
 }
@@ -447,6 +448,16 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
     return HTH_OK;
 }
 
+static void deliver_hidden(struct hth_engine *e, struct hth_task *t,
+                           uint32_t pos0)
+{
+    uint32_t dim = session(e)->spec.dim;
+
+    for (uint32_t i = 0; i < t->rows; i++)
+        t->r.on_hidden(t->r.ctx, pos0 + i,
+                       e->x + (size_t)(t->row_first + i) * dim, dim);
+}
+
 static int deliver(struct hth_engine *e, struct hth_task *t,
                    struct hth_err *err)
 {
@@ -457,6 +468,8 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
     t->pos += t->rows;
     if (was_prompt && t->r.on_prefill != NULL)
         t->r.on_prefill(t->r.ctx, t->pos, t->r.count);
+    if (was_prompt && t->r.on_hidden != NULL)
+        deliver_hidden(e, t, pos0);
     if (was_prompt && t->r.on_logits != NULL)
         rc = deliver_logits(e, t, pos0, err);
     if (rc != HTH_OK || in_prompt(t))

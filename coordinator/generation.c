@@ -2,6 +2,7 @@
  * only add under the lock, and the reader's take, which swaps two buffers. */
 #include "coordinator/generation.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,10 @@ struct hth_generation {
     struct hth_detok detok;
     struct hth_stops stops;
     struct hth_buf piece; /* scratch of one token */
+
+    double *sum; /* [o.embed], the engine's until the end */
+    float *embedding;
+    uint32_t summed;
 
     struct pile taken; /* the reader's */
 };
@@ -74,6 +79,30 @@ static bool on_token(void *ctx, uint32_t id)
     return go;
 }
 
+static void on_hidden(void *ctx, uint32_t index, const float *x, uint32_t dim)
+{
+    struct hth_generation *g = ctx;
+    uint32_t i;
+
+    (void)index;
+    for (i = 0; i < dim; i++)
+        g->sum[i] += (double)x[i];
+    g->summed++;
+}
+
+/* The mean over the prompt's positions, of length 1, as OpenAI's are. */
+static void finish_embedding(struct hth_generation *g)
+{
+    double square = 0, length;
+    uint32_t i;
+
+    for (i = 0; i < g->o.embed; i++)
+        square += g->sum[i] * g->sum[i];
+    length = sqrt(square);
+    for (i = 0; i < g->o.embed; i++)
+        g->embedding[i] = length > 0 ? (float)(g->sum[i] / length) : 0;
+}
+
 static enum hth_generation_end end_of(const struct hth_generation *g,
                                       int status,
                                       const struct hth_request_stats *stats)
@@ -117,6 +146,8 @@ static void on_end(void *ctx, int status, const struct hth_err *err,
         if (g->err.text[0] == '\0')
             hth_fail(&g->err, status, "%s", hth_status_text(status));
     }
+    if (g->o.embed > 0)
+        finish_embedding(g);
     g->end = end_of(g, status, stats);
     g->stats = *stats;
     g->ended = g->news = true;
@@ -149,12 +180,24 @@ static int submit(struct hth_generation *g, const struct hth_request *from,
     *r = *from;
     r->on_prefill = on_prefill;
     r->on_token = on_token;
+    r->on_hidden = g->o.embed > 0 ? on_hidden : NULL;
     r->on_logprobs = r->logprobs > 0 ? on_logprobs : NULL;
     r->on_end = on_end;
     r->ctx = g;
     status = hth_engine_submit(g->o.engine, r, &g->id, err);
     free(r);
     return status;
+}
+
+static int alloc_embedding(struct hth_generation *g, struct hth_err *err)
+{
+    if (g->o.embed == 0)
+        return HTH_OK;
+    g->sum = calloc(g->o.embed, sizeof *g->sum);
+    g->embedding = calloc(g->o.embed, sizeof *g->embedding);
+    return g->sum != NULL && g->embedding != NULL
+               ? HTH_OK
+               : hth_fail(err, HTH_ENOMEM, "out of memory");
 }
 
 int hth_generation_start(struct hth_generation **out,
@@ -175,7 +218,9 @@ int hth_generation_start(struct hth_generation **out,
     pile_init(&g->taken);
     hth_buf_init(&g->piece, HTH_EVENT_TEXT_MAX);
     hth_detok_init(&g->detok, o->at_start);
-    status = hth_stops_init(&g->stops, o->stops, o->stop_count, err);
+    status = alloc_embedding(g, err);
+    if (status == HTH_OK)
+        status = hth_stops_init(&g->stops, o->stops, o->stop_count, err);
     if (status == HTH_OK)
         status = submit(g, o->request, err);
     if (status != HTH_OK) {
@@ -208,6 +253,7 @@ bool hth_generation_take(struct hth_generation *g,
         out->prefill_total = g->prefill_total;
         out->end = g->ended ? g->end : HTH_END_NONE;
         out->stop = g->ended ? g->stops.matched : HTH_STOPS_NONE;
+        out->embedding = g->ended ? g->embedding : NULL;
         out->err = g->err;
         out->stats = g->stats;
         g->told = g->ended;
@@ -234,6 +280,8 @@ void hth_generation_close(struct hth_generation *g)
     pile_fini(&g->adding);
     pile_fini(&g->taken);
     hth_buf_fini(&g->piece);
+    free(g->sum);
+    free(g->embedding);
     pthread_mutex_destroy(&g->lock);
     free(g);
 }

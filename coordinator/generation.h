@@ -29,6 +29,7 @@ struct hth_generation_opts {
     uint32_t stop_count;
     bool special;            /* spell control tokens out */
     bool at_start;           /* the text begins with the answer */
+    uint32_t embed;          /* dim of the hidden states to average, or 0 */
     void (*wake)(void *arg); /* at the end; tokens are told by the engine's
                                 `delivered` */
     void *arg;
@@ -57,8 +58,9 @@ struct hth_generation_news {
     uint32_t token_count;
     uint32_t prefill_done, prefill_total; /* the latest */
     enum hth_generation_end end;
-    int stop;           /* index of the stop string that ended it, or -1 */
-    struct hth_err err; /* of FAILED */
+    const float *embedding; /* [embed], unit length, with the end */
+    int stop;               /* index of the stop string that ended it, or -1 */
+    struct hth_err err;     /* of FAILED */
     struct hth_request_stats stats; /* when ended */
 };
 

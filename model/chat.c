@@ -44,6 +44,18 @@ const char *hth_chat_problem(const struct hth_chat *c)
     return c->problem;
 }
 
+bool hth_chat_has_tools(const struct hth_chat *c)
+{
+    (void)c;
+    return false;
+}
+
+bool hth_chat_has_reasoning(const struct hth_chat *c)
+{
+    (void)c;
+    return false;
+}
+
 void hth_chat_prompt_init(struct hth_chat_prompt *p)
 {
     memset(p, 0, sizeof *p);
