@@ -268,6 +268,21 @@ static uint64_t try_cut(const struct hth_window_ask *a, uint64_t cut,
     return fixed;
 }
 
+/* The ring exists: everything that it cannot carry must stay pinned. */
+static int plan_for_ring(const struct hth_window_ask *a, uint64_t room,
+                         bool *pinned, struct hth_window *out)
+{
+    uint64_t cut = a->ring_bytes - a->ahead_bytes;
+    uint64_t fixed = larger_bytes(a, cut) + a->ring_bytes;
+
+    out->need_bytes = fixed + out->cache_bytes;
+    if (fixed > room)
+        return HTH_EOVERFLOW;
+    out->ring_bytes = a->ring_bytes;
+    out->pinned_bytes = spread(a, cut, room - fixed, pinned);
+    return HTH_OK;
+}
+
 /* Ordered pieces in `room` bytes: the best of all sizes of ring. */
 static int plan_ordered(const struct hth_window_ask *a, uint64_t room,
                         bool *pinned, struct hth_window *out)
@@ -275,6 +290,8 @@ static int plan_ordered(const struct hth_window_ask *a, uint64_t room,
     struct hth_window best = *out;
     uint64_t best_cut = 0, cut = UINT64_MAX, least = UINT64_MAX;
 
+    if (a->ring_bytes > a->ahead_bytes)
+        return plan_for_ring(a, room, pinned, out);
     for (uint32_t i = 0; i < CUTS_MAX; i++) {
         struct hth_window w = *out;
         uint64_t fixed;
@@ -317,11 +334,14 @@ int hth_window_plan(const struct hth_window_ask *a, bool *pinned,
     int rc = HTH_OK;
 
     least = least < s.rare ? least : s.rare;
+    least = a->cache_bytes > 0 ? a->cache_bytes : least;
     if (a->budget_bytes == 0 || w.total_bytes <= a->budget_bytes) {
         w.need_bytes = w.total_bytes;
         pin_all(a, pinned, true, &w);
-    } else if (s.rare > 0 && s.ordered + least <= a->budget_bytes) {
-        w.cache_bytes = a->budget_bytes - s.ordered;
+    } else if (s.rare > 0 && a->ring_bytes == 0 &&
+               s.ordered + least <= a->budget_bytes) {
+        w.cache_bytes =
+            a->cache_bytes > 0 ? a->cache_bytes : a->budget_bytes - s.ordered;
         w.need_bytes = s.ordered + least;
         pin_all(a, pinned, false, &w);
     } else {

@@ -1,0 +1,146 @@
+/* loader_internal.h - what loader.c (the step's side, budgets), loader_read.c
+ * (what to read next, the threads) and loader_rare.c (experts) share.
+ *
+ * Places: `pos` counts pieces over all tokens, piece i of token t is
+ * t * count + i. `want` is the next place the step can ask for, `next` the
+ * first place that has not been looked at for reading; next <= want + count.
+ * Ring pieces are queued in the order of their places and leave in it. */
+#ifndef HTH_WORKER_LOADER_INTERNAL_H
+#define HTH_WORKER_LOADER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "worker/loader.h"
+
+#define NO_PIECE UINT32_MAX
+
+enum piece_state {
+    PIECE_ABSENT,
+    PIECE_READING, /* has memory; some of it may be read */
+    PIECE_READY,
+    PIECE_HELD /* by the step */
+};
+
+enum piece_home {
+    HOME_NONE,
+    HOME_OWN,  /* memory of its own */
+    HOME_RING, /* at ring_at */
+    HOME_SLOT  /* of the experts' cache */
+};
+
+struct piece {
+    uint64_t bytes; /* whole pages; 0: nothing to load, ever */
+    uint64_t used;  /* bytes of content */
+    uint32_t block, in_block;
+    bool rare; /* an expert: read when expected */
+    /* Guarded by lock, except that the step may take READY to HELD and back on
+     * its own while home is HOME_OWN. */
+    _Atomic uint8_t state;
+    uint8_t home;
+    _Atomic bool pinned; /* what the plan wants; the step looks at it too */
+    bool dropped;  /* nobody waits for it: free it when its reads are done */
+    bool spilling; /* being written, to leave afterwards */
+    uint8_t *data;
+    uint64_t pos;     /* place it is read for */
+    uint64_t ring_at; /* HOME_RING */
+    uint32_t chunks, issued, under_way;
+    uint32_t slot;      /* HOME_SLOT */
+    uint64_t last_used; /* rare: tick */
+    uint64_t expected;  /* rare: epoch in which the step will need it */
+    int status;         /* of its reads */
+};
+
+enum job_kind { JOB_CHUNK, JOB_BUILD, JOB_SPILL };
+
+struct job {
+    enum job_kind kind;
+    uint32_t piece;
+    uint32_t chunk;
+};
+
+struct rare_cache {
+    uint64_t slot_bytes;
+    uint32_t slots;
+    uint8_t *data;     /* [slots][slot_bytes] */
+    uint32_t *owner;   /* [slots] piece, or NO_PIECE */
+    uint64_t tick;     /* of use */
+    uint64_t epoch;    /* of hth_blocks.expect */
+    uint32_t *waiting; /* [experts] expected pieces not given a slot yet */
+    uint32_t waits, next_wait;
+    uint32_t *queue; /* [slots] pieces whose chunks are to be issued */
+    uint32_t queued;
+};
+
+/* How fast the disk was over the latest reads. */
+struct rate {
+    uint32_t under_way;
+    uint64_t since_ns; /* when the disk became busy */
+    uint64_t bytes, ns;
+    double bytes_per_s;
+};
+
+struct hth_loader {
+    struct hth_loader_opts o;
+    struct hth_blocks blocks;
+    char *dir; /* o.dir and o.key are these */
+    uint8_t *key;
+    struct piece *piece; /* [count] */
+    uint32_t count;
+    struct hth_packed **file; /* [files] by block */
+    uint32_t files;
+    _Atomic bool keeps; /* packed files are written as pieces come */
+    struct hth_window_piece *shape; /* [count] for the plan */
+    bool *wish;                     /* [count] the plan's answer */
+    struct hth_pages pages;
+    struct hth_ring ring;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t work;  /* for readers: something may be to be done */
+    pthread_cond_t ready; /* for the step: a piece became ready, or free */
+    pthread_t reader[HTH_LOAD_THREADS];
+    uint32_t readers;
+    bool stop;
+    _Atomic uint64_t want;
+    uint64_t next;
+    uint32_t current;    /* piece whose chunks are being issued */
+    uint64_t head, tail; /* of the ring, places in its stream */
+    uint32_t *line;      /* [count] ring pieces in order */
+    uint32_t line_first, line_count;
+    uint32_t *spill; /* [count] pieces to be written so that they may go */
+    uint32_t spills;
+    uint32_t leaving; /* pieces that are to be written, or are being */
+    struct rare_cache rare;
+    struct rate rate;
+    struct hth_loader_stats stats;
+    struct hth_err err; /* of the piece that failed last */
+};
+
+/* loader_read.c */
+void *hth_loader__reader(void *arg);
+/* Lock held by all: */
+bool hth_loader__on_disk(struct hth_loader *l, const struct piece *p);
+/* With the ring empty for good it is given back: everything is pinned. */
+void hth_loader__close_idle_ring(struct hth_loader *l);
+/* The next place at which the step can want piece `index`. */
+uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index);
+/* A piece that stayed shall not any more: free it if it is idle and nobody
+ * counted on it, have it written first where it is on no disk, or leave it to
+ * its release. */
+void hth_loader__let_go(struct hth_loader *l, uint32_t index);
+/* Take what the piece holds away from it; no read is under way. */
+void hth_loader__vacate(struct hth_loader *l, struct piece *p);
+
+/* loader_rare.c; lock held by all */
+int hth_loader__rare_open(struct hth_loader *l, uint64_t bytes,
+                          struct hth_err *err);
+void hth_loader__rare_close(struct hth_loader *l);
+void hth_loader__rare_expect(struct hth_loader *l, uint32_t first,
+                             const uint32_t *n, uint32_t count);
+/* The step wants this one now: make sure that it is being read. */
+void hth_loader__rare_need(struct hth_loader *l, uint32_t index);
+void hth_loader__rare_used(struct hth_loader *l, uint32_t index);
+/* Give slots to expected pieces as far as there are any. */
+void hth_loader__rare_feed(struct hth_loader *l);
+
+#endif
