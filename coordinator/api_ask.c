@@ -222,7 +222,8 @@ int hth__ask_sampling(struct api_call *c, const json_t *o)
         read_bias(c, o) != 0 || refuse_samplers(c, o) != 0 ||
         hth__ask_u32(c, o, "top_k", &s->top_k) != 0 ||
         hth__ask_u32(c, o, "repeat_last_n", &s->repeat_last_n) != 0 ||
-        hth__ask_bool(c, o, "ignore_eos", &c->ask->ignore_end) != 0)
+        hth__ask_bool(c, o, "ignore_eos", &c->ask->ignore_end) != 0 ||
+        hth__ask_bool(c, o, "cache_prompt", &c->ask->reuse) != 0)
         return -1;
     return 0;
 }

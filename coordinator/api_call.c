@@ -316,6 +316,7 @@ static void fill_request(const struct api_call *c, uint32_t i,
     r->count = (uint32_t)prompt->count;
     r->generate_max = a->tokens_max < room ? a->tokens_max : room;
     r->ignore_end = a->ignore_end;
+    r->reuse = a->reuse;
     r->sampling = a->sampling;
     r->sampling.seed = a->sampling.seed + i % a->n;
     r->logprobs = a->logprobs;
@@ -434,6 +435,7 @@ static void default_ask(struct api_call *c)
     a->sampling.seed = hth_rng_u64(&c->a->rng);
     a->n = 1;
     a->tokens_max = ASK_TOKENS_UNSET;
+    a->reuse = true;
     a->many_tools = true;
     a->split_reasoning = true;
 }

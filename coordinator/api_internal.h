@@ -51,6 +51,7 @@ struct api_ask {
     struct hth_sampling sampling;
     uint32_t n, tokens_max, logprobs; /* logprobs: as hth_request's */
     bool stream, include_usage, ignore_end, echo, cap_tokens;
+    bool reuse;   /* of cached prompts */
     bool special; /* control tokens in prompt texts are meant */
     struct hth_str stop[HTH_STOPS_MAX];
     uint32_t stop_count;

@@ -55,29 +55,14 @@ static void fill_stats(struct hth_engine *e, struct hth_task *t)
     t->stats.received_bytes = received - t->received0;
 }
 
-/* A slot can be freed, used and freed again before the next message. */
-static void note_free(struct hth_engine *e, uint32_t seq)
-{
-    for (uint32_t i = 0; i < e->frees; i++)
-        if (e->free_seq[i] == seq)
-            return;
-    e->free_seq[e->frees++] = seq;
-}
-
-/* Its sequence is freed here at once and on the other ranks with the next
- * step's message; the slot is not reused before that message is encoded. */
 void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
                           const struct hth_err *err)
 {
     struct hth_err text = {.status = status};
 
     fill_stats(e, t);
-    if (t->running) {
-        hth_kv_truncate(hth_forward_kv(hth_rank_forward(e->rank)), t->seq, 0);
-        e->seq_used[t->seq] = false;
-        e->positions_used -= t->need;
-        note_free(e, t->seq);
-    }
+    if (t->running)
+        hth_engine__leave(e, t);
     unlink_task(e, t);
     if (err != NULL)
         text = *err;
@@ -136,7 +121,8 @@ static struct hth_task *new_task(const struct hth_engine *e,
     if (t == NULL)
         return NULL;
     t->r = *r;
-    t->tokens = malloc(r->count * sizeof *t->tokens);
+    t->tokens =
+        malloc(((size_t)r->count + r->generate_max) * sizeof *t->tokens);
     if (t->tokens == NULL ||
         hth_sampler_open(&t->sampler, &r->sampling, s->spec.vocab) != HTH_OK) {
         free_task(t);
@@ -247,7 +233,7 @@ static void become_idle(struct hth_engine *e, int status,
     end_all(e, status, why);
     pthread_mutex_lock(&e->lock);
     drop_links(e);
-    e->frees = 0;
+    hth_engine__cache_clear(e);
     e->state = HTH_ENGINE_IDLE;
     e->detaching = false;
     pthread_cond_broadcast(&e->wake);
@@ -367,6 +353,16 @@ static void *engine_main(void *arg)
     }
 }
 
+static void unload(struct hth_engine *e)
+{
+    hth_engine__free_step(e);
+    hth_engine__cache_close(e);
+    hth_embed_close(e->embed);
+    hth_rank_close(e->rank);
+    e->embed = NULL;
+    e->rank = NULL;
+}
+
 int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
                     struct hth_err *err)
 {
@@ -404,9 +400,7 @@ void hth_engine_close(struct hth_engine *e)
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
-    hth_engine__free_step(e);
-    hth_embed_close(e->embed);
-    hth_rank_close(e->rank);
+    unload(e);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     free(e);
@@ -471,16 +465,9 @@ static int load_rank(struct hth_engine *e, const struct hth_session *s,
         return rc;
     rc = hth_embed_open(&e->embed, e->o.gguf, &hth_rank_session(e->rank)->spec,
                         err);
+    if (rc == HTH_OK)
+        rc = hth_engine__cache_open(e, err);
     return rc == HTH_OK ? hth_engine__alloc_step(e, err) : rc;
-}
-
-static void unload(struct hth_engine *e)
-{
-    hth_engine__free_step(e);
-    hth_embed_close(e->embed);
-    hth_rank_close(e->rank);
-    e->embed = NULL;
-    e->rank = NULL;
 }
 
 int hth_engine_load(struct hth_engine *e, const struct hth_session *s,

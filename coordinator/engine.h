@@ -82,6 +82,9 @@ struct hth_request {
     uint32_t generate_max;  /* 0: only the prompt is run */
     uint32_t split;  /* a step ends at this position of the prompt; 0: none */
     bool ignore_end; /* go on after an end token */
+    /* Begin where an earlier request with the same beginning left off, and
+     * keep what this one computes for later ones. Not for measuring. */
+    bool reuse;
     struct hth_sampling sampling; /* copied */
     /* 0: none; else 1 + how many of the likeliest tokens on_logprobs gets,
      * at most HTH_LOGPROBS_MAX. Costs a gather of all logits. */
@@ -116,6 +119,14 @@ HTH_MUST_CHECK int hth_engine_submit(struct hth_engine *e,
 void hth_engine_times(const struct hth_engine *e,
                       struct hth_forward_times *out);
 void hth_engine_plan(const struct hth_engine *e, struct hth_plan *out);
+/* The KV cache, in blocks of HTH_KV_BLOCK_POSITIONS positions; every rank has
+ * its heads of all of them. Any thread; zeros while nothing is loaded. */
+struct hth_cache_stats {
+    uint32_t blocks, blocks_used;
+    uint32_t kept;           /* sequences kept for later requests */
+    uint64_t kept_positions; /* of them, shared ones once */
+};
+void hth_engine_cache_stats(struct hth_engine *e, struct hth_cache_stats *out);
 
 /* End a request within a step; on_end gets HTH_ECANCELLED. Unknown ids are
  * ignored. */

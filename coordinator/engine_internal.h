@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 
 #include "coordinator/engine.h"
+#include "coordinator/prefix.h"
+#include "coordinator/slots.h"
 #include "model/embed.h"
 #include "net/star.h"
 #include "worker/group.h"
@@ -17,12 +19,12 @@
 struct hth_task {
     uint64_t id;
     struct hth_request r;
-    uint32_t *tokens; /* owned; r.tokens points here */
+    uint32_t *tokens; /* owned; the prompt, then what was generated */
     struct hth_sampler *sampler;
     struct hth_task *next;
     _Atomic bool cancelled;
     bool running;
-    uint32_t seq;
+    uint32_t seq;       /* its slot of the cache */
     uint32_t pos;       /* positions in the cache */
     uint32_t last_id;   /* the token to feed next, once the prompt is done */
     uint32_t need;      /* positions it may reach, in whole KV blocks */
@@ -59,10 +61,16 @@ struct hth_engine {
     struct hth_group group;
 
     /* The engine thread's own. */
-    bool seq_used[HTH_SEQS_MAX];
-    uint32_t positions_used; /* of kv_positions_max, by running tasks */
-    uint32_t free_seq[HTH_SEQS_MAX];
-    uint32_t frees;
+    struct hth_slots *slots;   /* of the session */
+    struct hth_prefix *prefix; /* of the session */
+    bool live[HTH_SLOTS_MAX];  /* a running task's */
+    uint32_t
+        positions_used; /* of kv_positions_max, promised to running tasks */
+    struct hth_step_op op[HTH_STEP_OPS_MAX]; /* for the next step */
+    uint32_t ops;
+    /* As of the last step, for other threads. */
+    _Atomic uint32_t cache_blocks, cache_used, cache_kept;
+    _Atomic uint64_t cache_kept_positions;
     struct hth_step step;
     float *x;         /* [rows_max][dim] */
     float *wanted;    /* [HTH_STEP_WANTS_MAX][dim] */
@@ -78,6 +86,22 @@ void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
                           const struct hth_err *err);
 int hth_engine__alloc_step(struct hth_engine *e, struct hth_err *err);
 void hth_engine__free_step(struct hth_engine *e);
+
+/* engine_cache.c */
+int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err);
+void hth_engine__cache_close(struct hth_engine *e);
+void hth_engine__cache_clear(struct hth_engine *e);
+void hth_engine__cache_publish(struct hth_engine *e);
+/* Give a request a slot, with what is known of its prompt: sets seq and pos.
+ * False: it must wait for others to end. */
+bool hth_engine__place(struct hth_engine *e, struct hth_task *t);
+/* Room for n more rows of it, on every rank. */
+int hth_engine__grow(struct hth_engine *e, struct hth_task *t, uint32_t n,
+                     struct hth_err *err);
+/* All of the prompt is computed: others can use it from now on. */
+void hth_engine__prompt_done(struct hth_engine *e, struct hth_task *t);
+/* A placed request ends; what it computed may be kept. */
+void hth_engine__leave(struct hth_engine *e, struct hth_task *t);
 
 /* engine_step.c: admit what fits, run one step, deliver. An error means that
  * the group of ranks is broken. */

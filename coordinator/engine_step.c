@@ -106,17 +106,9 @@ static bool start_task(struct hth_engine *e, struct hth_task *t)
 {
     const struct hth_forward_times *f =
         hth_forward_times(hth_rank_forward(e->rank));
-    uint32_t seq = 0;
 
-    while (seq < HTH_SEQS_MAX && e->seq_used[seq])
-        seq++;
-    if (seq == HTH_SEQS_MAX ||
-        (e->positions_used > 0 &&
-         e->positions_used + t->need > session(e)->kv_positions_max))
+    if (!hth_engine__place(e, t))
         return false;
-    e->seq_used[seq] = true;
-    e->positions_used += t->need;
-    t->seq = seq;
     t->running = true;
     t->started_ns = hth_now_ns();
     t->compute0_ns = f->compute_ns;
@@ -162,9 +154,8 @@ static int add_rows(struct hth_engine *e, struct hth_task *t, uint32_t n)
 {
     struct hth_step *s = &e->step;
     uint32_t dim = session(e)->spec.dim;
-    struct hth_kv *kv = hth_forward_kv(hth_rank_forward(e->rank));
     struct hth_err err;
-    int rc = hth_kv_own(kv, t->seq, t->pos, n, &err);
+    int rc = hth_engine__grow(e, t, n, &err);
 
     for (uint32_t i = 0; rc == HTH_OK && i < n; i++)
         rc = hth_embed_row(e->embed, token_at(t, t->pos + i),
@@ -264,15 +255,15 @@ static void build(struct hth_engine *e)
     struct hth_step *s = &e->step;
 
     s->kind = HTH_STEP_RUN;
-    s->rows = s->wants = s->frees = 0;
+    s->rows = s->wants = s->ops = 0;
     for (struct hth_task *t = head(e); t != NULL; t = after(e, t))
         t->rows = t->wants = 0;
     add_tasks(e, false);
     add_tasks(e, true);
     set_candidates(e);
-    s->frees = e->frees;
-    memcpy(s->free_seq, e->free_seq, e->frees * sizeof *e->free_seq);
-    e->frees = 0;
+    s->ops = e->ops;
+    memcpy(s->op, e->op, e->ops * sizeof *e->op);
+    e->ops = 0;
 }
 
 /* ---- running ------------------------------------------------------------- */
@@ -437,7 +428,7 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
     if (!t->r.ignore_end && tok != NULL && hth_tokenizer_is_end(tok, id))
         return HTH_OK;
     hth_sampler_accept(t->sampler, id);
-    t->stats.generated_tokens++;
+    t->tokens[t->r.count + t->stats.generated_tokens++] = id;
     if (t->r.logprobs > 0 && t->r.on_logprobs != NULL) {
         top[0] = (struct hth_logprob){
             id, (float)((double)e->row_logits[id] - total)};
@@ -474,6 +465,8 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
         rc = deliver_logits(e, t, pos0, err);
     if (rc != HTH_OK || in_prompt(t))
         return rc;
+    if (was_prompt)
+        hth_engine__prompt_done(e, t);
     if (t->r.generate_max == 0)
         more = false;
     else
@@ -485,9 +478,9 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
 
 /* Sequences that ended with the last request leave the other ranks now, not
  * when somebody asks something next. */
-static int flush_frees(struct hth_engine *e, struct hth_err *err)
+static int flush_ops(struct hth_engine *e, struct hth_err *err)
 {
-    if (e->frees == 0 || head(e) != NULL)
+    if (e->ops == 0 || head(e) != NULL)
         return HTH_OK;
     build(e);
     return send_step(e, err);
@@ -501,7 +494,7 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
     build(e);
     if (e->step.rows > 0)
         rc = run(e, err);
-    else if (e->step.frees > 0)
+    else if (e->step.ops > 0)
         rc = send_step(e, err);
     for (struct hth_task *t = head(e), *next; rc == HTH_OK && t != NULL;
          t = next) {
@@ -509,7 +502,8 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
         if (t->running && t->rows > 0)
             rc = deliver(e, t, err);
     }
+    hth_engine__cache_publish(e);
     if (e->o.delivered != NULL)
         e->o.delivered(e->o.ctx);
-    return rc == HTH_OK ? flush_frees(e, err) : rc;
+    return rc == HTH_OK ? flush_ops(e, err) : rc;
 }

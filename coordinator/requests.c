@@ -383,6 +383,7 @@ static void start(struct hth_requests *r, struct request *q, uint32_t ranks)
     struct hth_request e = {.tokens = q->tokens.ids,
                             .count = (uint32_t)q->tokens.count,
                             .ignore_end = q->params.ignore_end,
+                            .reuse = !q->params.ignore_end,
                             .sampling = q->sampling,
                             .on_prefill = hth__request_on_prefill,
                             .on_token = hth__request_on_token,

@@ -201,21 +201,47 @@ const struct hth_session *hth_rank_session(const struct hth_rank *r)
     return &r->session;
 }
 
+/* ---- the KV cache -------------------------------------------------------- */
+
+int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
+                struct hth_err *err)
+{
+    struct hth_kv *kv = hth_forward_kv(r->forward);
+
+    if (op->kind == HTH_OP_CUT) {
+        hth_kv_truncate(kv, op->slot, op->positions);
+        return HTH_OK;
+    }
+    /* A rank without KV heads has nothing to share. */
+    if (my_share(r)->kvs == 0)
+        return HTH_OK;
+    hth_kv_truncate(kv, op->slot, 0);
+    if (hth_kv_positions(kv, op->from) < op->positions)
+        return hth_fail(err, HTH_EPROTO,
+                        "a sequence shall begin with %u positions of another "
+                        "that has %u",
+                        op->positions, hth_kv_positions(kv, op->from));
+    return hth_kv_fork(kv, op->from, op->slot, op->positions, err);
+}
+
+void hth_rank_forget(struct hth_rank *r)
+{
+    for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
+        hth_kv_truncate(hth_forward_kv(r->forward), s, 0);
+}
+
 /* ---- serving ------------------------------------------------------------- */
 
 static int reserve(struct hth_rank *r, struct hth_err *err)
 {
     struct hth_kv *kv = hth_forward_kv(r->forward);
+    int rc = HTH_OK;
 
-    for (uint32_t i = 0; i < r->step.frees; i++)
-        hth_kv_truncate(kv, r->step.free_seq[i], 0);
-    for (uint32_t i = 0; i < r->step.rows; i++) {
-        int rc = hth_kv_own(kv, r->step.seq[i], r->step.pos[i], 1, err);
-
-        if (rc != HTH_OK)
-            return rc;
-    }
-    return HTH_OK;
+    for (uint32_t i = 0; rc == HTH_OK && i < r->step.ops; i++)
+        rc = hth_rank_op(r, &r->step.op[i], err);
+    for (uint32_t i = 0; rc == HTH_OK && i < r->step.rows; i++)
+        rc = hth_kv_own(kv, r->step.seq[i], r->step.pos[i], 1, err);
+    return rc;
 }
 
 /* Tell rank 0 why this rank cannot go on, where the link does not know it
@@ -348,8 +374,7 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
     rc = serve_loop(r, link, err);
     hth_forward_join(r->forward, NULL);
     hth_star_close(star);
-    for (uint32_t s = 0; s < HTH_SEQS_MAX; s++)
-        hth_kv_truncate(hth_forward_kv(r->forward), s, 0);
+    hth_rank_forget(r);
     return rc;
 }
 

@@ -76,6 +76,14 @@ struct hth_forward *hth_rank_forward(struct hth_rank *r);
 struct hth_pool *hth_rank_pool(struct hth_rank *r);
 const struct hth_session *hth_rank_session(const struct hth_rank *r);
 
+/* Change the KV cache as a step says: the same on every rank, in the same
+ * order. HTH_EPROTO: the slot forked from does not hold so much. */
+struct hth_step_op;
+HTH_MUST_CHECK int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
+                               struct hth_err *err);
+/* Empty every slot of the KV cache. */
+void hth_rank_forget(struct hth_rank *r);
+
 struct hth_rank_stats {
     uint64_t steps, rows;
     uint64_t compute_ns, reduce_ns;

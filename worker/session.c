@@ -7,9 +7,9 @@
 #include "kernels/attn.h"
 #include "kernels/type.h"
 
-#define SESSION_LAYOUT                                    \
-    1u /* of the encoding; the protocol version covers it \
-        */
+/* Of this encoding and of the steps' (step.c). A device that does not know it
+ * says so when it is given the session. */
+#define SESSION_LAYOUT 2u
 
 void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
 {

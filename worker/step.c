@@ -6,7 +6,8 @@
 
 #include "base/cursor.h"
 
-#define HEAD_BYTES 20u /* kind, rows, wants, candidates, frees */
+#define HEAD_BYTES 20u /* kind, rows, wants, candidates, ops */
+#define OP_BYTES 16u
 #define CANDIDATE_BYTES 8u
 
 /* Floats cross the wire as little-endian bits; on the machines we build for
@@ -17,13 +18,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 size_t hth_step_bytes(const struct hth_step *s, uint32_t dim)
 {
     return HEAD_BYTES + 8u * (size_t)s->rows + 4u * (size_t)s->wants +
-           4u * (size_t)s->frees + 4u * (size_t)s->rows * dim;
+           OP_BYTES * (size_t)s->ops + 4u * (size_t)s->rows * dim;
 }
 
 size_t hth_step_bytes_max(const struct hth_step_bounds *b)
 {
     return HEAD_BYTES + (8u + 4u * (size_t)b->dim) * b->rows_max +
-           4u * (HTH_STEP_WANTS_MAX + HTH_SEQS_MAX);
+           4u * HTH_STEP_WANTS_MAX + OP_BYTES * HTH_STEP_OPS_MAX;
 }
 
 static uint8_t *put_u32s(uint8_t *p, const uint32_t *v, uint32_t n)
@@ -36,15 +37,19 @@ static uint8_t *put_u32s(uint8_t *p, const uint32_t *v, uint32_t n)
 size_t hth_step_encode(const struct hth_step *s, const float *x, uint32_t dim,
                        uint8_t *dst)
 {
-    const uint32_t head[] = {s->kind, s->rows, s->wants, s->candidates,
-                             s->frees};
+    const uint32_t head[] = {s->kind, s->rows, s->wants, s->candidates, s->ops};
     size_t floats = (size_t)s->rows * dim * sizeof *x;
     uint8_t *p = put_u32s(dst, head, 5);
 
     p = put_u32s(p, s->seq, s->rows);
     p = put_u32s(p, s->pos, s->rows);
     p = put_u32s(p, s->want, s->wants);
-    p = put_u32s(p, s->free_seq, s->frees);
+    for (uint32_t i = 0; i < s->ops; i++) {
+        const struct hth_step_op *o = &s->op[i];
+        const uint32_t words[] = {o->kind, o->slot, o->from, o->positions};
+
+        p = put_u32s(p, words, 4);
+    }
     if (floats > 0)
         memcpy(p, x, floats);
     return (size_t)(p - dst) + floats;
@@ -64,12 +69,38 @@ static bool all_below(const uint32_t *v, uint32_t n, uint32_t bound)
     return true;
 }
 
+static void get_ops(struct hth_cursor *c, struct hth_step *s)
+{
+    for (uint32_t i = 0; i < s->ops; i++) {
+        s->op[i].kind = hth_get_u32(c);
+        s->op[i].slot = hth_get_u32(c);
+        s->op[i].from = hth_get_u32(c);
+        s->op[i].positions = hth_get_u32(c);
+    }
+}
+
+static bool ops_ok(const struct hth_step *s, const struct hth_step_bounds *b)
+{
+    for (uint32_t i = 0; i < s->ops; i++) {
+        const struct hth_step_op *o = &s->op[i];
+
+        if (o->slot >= HTH_SLOTS_MAX || o->positions > b->ctx_max)
+            return false;
+        if (o->kind != HTH_OP_CUT && o->kind != HTH_OP_FORK)
+            return false;
+        if (o->kind == HTH_OP_FORK &&
+            (o->from >= HTH_SLOTS_MAX || o->from == o->slot))
+            return false;
+    }
+    return true;
+}
+
 static bool counts_ok(const struct hth_step *s, const struct hth_step_bounds *b)
 {
     if (s->kind == HTH_STEP_GOODBYE)
-        return s->rows == 0 && s->wants == 0 && s->frees == 0;
+        return s->rows == 0 && s->wants == 0 && s->ops == 0;
     return s->kind == HTH_STEP_RUN && s->rows <= b->rows_max &&
-           s->wants <= HTH_STEP_WANTS_MAX && s->frees <= HTH_SEQS_MAX &&
+           s->wants <= HTH_STEP_WANTS_MAX && s->ops <= HTH_STEP_OPS_MAX &&
            s->candidates <= HTH_CANDIDATES_MAX;
 }
 
@@ -86,19 +117,18 @@ int hth_step_decode(struct hth_step *s, float *x,
     s->rows = hth_get_u32(&c);
     s->wants = hth_get_u32(&c);
     s->candidates = hth_get_u32(&c);
-    s->frees = hth_get_u32(&c);
+    s->ops = hth_get_u32(&c);
     if (c.failed || !counts_ok(s, b))
         return HTH_EPROTO;
     get_u32s(&c, s->seq, s->rows);
     get_u32s(&c, s->pos, s->rows);
     get_u32s(&c, s->want, s->wants);
-    get_u32s(&c, s->free_seq, s->frees);
+    get_ops(&c, s);
     floats = (size_t)s->rows * b->dim * sizeof *x;
     p = hth_get_bytes(&c, floats);
-    if (!hth_cursor_done(&c) || !all_below(s->seq, s->rows, HTH_SEQS_MAX) ||
+    if (!hth_cursor_done(&c) || !all_below(s->seq, s->rows, HTH_SLOTS_MAX) ||
         !all_below(s->pos, s->rows, b->ctx_max) ||
-        !all_below(s->want, s->wants, s->rows) ||
-        !all_below(s->free_seq, s->frees, HTH_SEQS_MAX))
+        !all_below(s->want, s->wants, s->rows) || !ops_ok(s, b))
         return HTH_EPROTO;
     if (floats > 0)
         memcpy(x, p, floats);

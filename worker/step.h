@@ -3,8 +3,9 @@
  * open, nothing is allocated in a step. Decoding trusts nothing: a message
  * that does not fit the session is HTH_EPROTO.
  *
- *   rank 0 -> others   STEP    which rows, which of them want logits, sequences
- *                              that ended, then the rows' embeddings (f32)
+ *   rank 0 -> others   STEP    changes of the KV cache, which rows, which of
+ *                              them want logits, then the rows' embeddings
+ *                              (f32)
  *                      GOODBYE
  *   others -> rank 0   RESULT  for each wanted row the best candidates of the
  *                              rank's vocabulary slice, or all its logits
@@ -27,16 +28,30 @@
 
 enum hth_step_kind { HTH_STEP_RUN = 1, HTH_STEP_GOODBYE = 2 };
 
+/* What happens to the KV cache before a step's rows are computed, in order,
+ * the same on every rank. */
+enum hth_op_kind {
+    HTH_OP_CUT = 1, /* slot keeps [0, positions) at most; 0 empties it */
+    HTH_OP_FORK = 2 /* slot, emptied, begins with [0, positions) of from */
+};
+
+struct hth_step_op {
+    uint32_t kind; /* enum hth_op_kind */
+    uint32_t slot;
+    uint32_t from;
+    uint32_t positions;
+};
+
 struct hth_step {
     uint32_t kind;
     uint32_t rows;
     uint32_t wants;
     uint32_t candidates; /* per wanted row; 0: all logits */
-    uint32_t frees;
-    uint32_t seq[HTH_STEP_ROWS_MAX];
+    uint32_t ops;
+    uint32_t seq[HTH_STEP_ROWS_MAX]; /* slots of the KV cache */
     uint32_t pos[HTH_STEP_ROWS_MAX];
     uint32_t want[HTH_STEP_WANTS_MAX]; /* row numbers, ascending */
-    uint32_t free_seq[HTH_SEQS_MAX];   /* before the rows */
+    struct hth_step_op op[HTH_STEP_OPS_MAX];
 };
 
 /* What a message may refer to. */

@@ -22,8 +22,9 @@ static void sample(struct hth_step *s, float *x)
     s->rows = 5;
     s->wants = 2;
     s->candidates = 3;
-    s->frees = 1;
-    s->free_seq[0] = 63;
+    s->ops = 2;
+    s->op[0] = (struct hth_step_op){HTH_OP_CUT, 63, 0, 48};
+    s->op[1] = (struct hth_step_op){HTH_OP_FORK, 7, 255, 96};
     for (uint32_t i = 0; i < 5; i++) {
         s->seq[i] = i % 2;
         s->pos[i] = 10 + i;
@@ -66,13 +67,40 @@ Test(step, refuses_what_does_not_fit)
     n = hth_step_encode(&a, x, DIM, raw);
     cr_assert_eq(hth_step_decode(&b, y, &g_bounds, raw, n), HTH_EPROTO);
     sample(&a, x);
-    a.seq[4] = HTH_SEQS_MAX;
+    a.seq[4] = HTH_SLOTS_MAX;
     n = hth_step_encode(&a, x, DIM, raw);
     cr_assert_eq(hth_step_decode(&b, y, &g_bounds, raw, n), HTH_EPROTO);
     sample(&a, x);
     a.want[0] = 5;
     n = hth_step_encode(&a, x, DIM, raw);
     cr_assert_eq(hth_step_decode(&b, y, &g_bounds, raw, n), HTH_EPROTO);
+}
+
+Test(step, refuses_operations_that_cannot_be)
+{
+    static const struct hth_step_op bad[] = {
+        {0, 1, 2, 3},
+        {HTH_OP_FORK + 1, 1, 2, 3},
+        {HTH_OP_CUT, HTH_SLOTS_MAX, 0, 3},
+        {HTH_OP_CUT, 1, 0, 101},
+        {HTH_OP_FORK, HTH_SLOTS_MAX, 2, 3},
+        {HTH_OP_FORK, 1, HTH_SLOTS_MAX, 3},
+        {HTH_OP_FORK, 1, 1, 3},
+        {HTH_OP_FORK, 1, 2, 101},
+    };
+    static struct hth_step a, b;
+    float x[16 * DIM], y[16 * DIM];
+    uint8_t raw[4096];
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        size_t n;
+
+        sample(&a, x);
+        a.op[1] = bad[i];
+        n = hth_step_encode(&a, x, DIM, raw);
+        cr_assert_eq(hth_step_decode(&b, y, &g_bounds, raw, n), HTH_EPROTO,
+                     "operation %zu", i);
+    }
 }
 
 Test(step, survives_any_change)

@@ -1,0 +1,252 @@
+/* engine_cache.c - where requests live in the KV cache, and what stays there
+ * when they end.
+ *
+ * A request runs in a slot. When it ends, the slot is kept, and the radix tree
+ * (prefix.h) finds it for the next request that begins with the same tokens:
+ * that one forks it and computes only the rest. Kept slots take what running
+ * requests leave: they are dropped, least recently used first, when a slot or
+ * a block is needed, so they never make a request wait.
+ *
+ * Rank 0's cache is changed at once, the other ranks' by the operations that
+ * the next step carries, in the same order. The book (slots.h) counts blocks
+ * as every rank has them. All of it is the engine thread's own. */
+#include <string.h>
+
+#include "coordinator/engine_internal.h"
+
+static const struct hth_session *session(const struct hth_engine *e)
+{
+    return hth_rank_session(e->rank);
+}
+
+/* Before a request's end is told, so that its caller sees what it left. */
+void hth_engine__cache_publish(struct hth_engine *e)
+{
+    atomic_store(&e->cache_blocks, hth_slots_total(e->slots));
+    atomic_store(&e->cache_used, hth_slots_used(e->slots));
+    atomic_store(&e->cache_kept, hth_prefix_slots(e->prefix));
+    atomic_store(&e->cache_kept_positions, hth_prefix_positions(e->prefix));
+}
+
+int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err)
+{
+    const struct hth_session *s = session(e);
+    struct hth_slots_opts o = {.positions = HTH_KV_BLOCK_POSITIONS,
+                               .ctx_max = s->ctx_max};
+    int rc;
+
+    o.blocks = (s->kv_positions_max + o.positions - 1) / o.positions;
+    rc = hth_slots_open(&e->slots, &o, err);
+    if (rc == HTH_OK)
+        rc = hth_prefix_open(&e->prefix, HTH_PREFIX_TOKENS, err);
+    if (rc == HTH_OK)
+        hth_engine__cache_publish(e);
+    return rc;
+}
+
+void hth_engine__cache_close(struct hth_engine *e)
+{
+    hth_slots_close(e->slots);
+    hth_prefix_close(e->prefix);
+    e->slots = NULL;
+    e->prefix = NULL;
+}
+
+/* The other ranks have lost their caches, or are about to. */
+void hth_engine__cache_clear(struct hth_engine *e)
+{
+    hth_rank_forget(e->rank);
+    hth_slots_clear(e->slots);
+    hth_prefix_clear(e->prefix);
+    e->ops = 0;
+    e->positions_used = 0;
+    hth_engine__cache_publish(e);
+}
+
+/* ---- operations ---------------------------------------------------------- */
+
+/* A cut of what is empty or shorter already changes nothing anywhere. */
+static void cut(struct hth_engine *e, uint32_t slot, uint32_t positions)
+{
+    struct hth_step_op op = {
+        .kind = HTH_OP_CUT, .slot = slot, .positions = positions};
+
+    HTH_ASSERT(e->ops < HTH_STEP_OPS_MAX);
+    hth_slots_cut(e->slots, slot, positions);
+    e->op[e->ops++] = op;
+    (void)!hth_rank_op(e->rank, &op, NULL);
+}
+
+static void drop(struct hth_engine *e, uint32_t slot)
+{
+    cut(e, slot, 0);
+    hth_slots_drop(e->slots, slot);
+}
+
+/* Make room: false when only running requests hold anything. */
+static bool evict(struct hth_engine *e)
+{
+    uint32_t slot = hth_prefix_oldest(e->prefix);
+
+    if (slot == HTH_SLOT_NONE)
+        return false;
+    hth_prefix_remove(e->prefix, slot);
+    drop(e, slot);
+    return true;
+}
+
+static uint32_t take(struct hth_engine *e)
+{
+    uint32_t slot = hth_slots_take(e->slots);
+
+    while (slot == HTH_SLOT_NONE && evict(e))
+        slot = hth_slots_take(e->slots);
+    return slot;
+}
+
+/* Running requests' slots may be known too, once their prompts are computed;
+ * those are their requests' to drop. */
+static bool is_live(const struct hth_engine *e, uint32_t slot)
+{
+    return e->live[slot];
+}
+
+/* `slot` begins with [0, positions) of `from`; false: there is no room. Blocks
+ * are freed by dropping others, `from` excepted. */
+static bool fork_from(struct hth_engine *e, uint32_t from, uint32_t slot,
+                      uint32_t positions)
+{
+    struct hth_step_op op = {.kind = HTH_OP_FORK,
+                             .slot = slot,
+                             .from = from,
+                             .positions = positions};
+    bool ok;
+
+    hth_prefix_pin(e->prefix, from, true);
+    do
+        ok = hth_slots_fork(e->slots, from, slot, positions);
+    while (!ok && evict(e));
+    hth_prefix_pin(e->prefix, from, is_live(e, from));
+    if (!ok)
+        return false;
+    if (hth_rank_op(e->rank, &op, NULL) != HTH_OK) {
+        cut(e, slot, 0);
+        return false;
+    }
+    HTH_ASSERT(e->ops < HTH_STEP_OPS_MAX);
+    e->op[e->ops++] = op;
+    return true;
+}
+
+/* ---- requests ------------------------------------------------------------ */
+
+/* Operations that one request can cause from here to the end of the step: its
+ * fork and its end, and what it pushes out. */
+#define OPS_PER_TASK 4u
+
+static bool has_room(const struct hth_engine *e, const struct hth_task *t)
+{
+    uint32_t live = 0;
+
+    for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
+        live += e->live[s];
+    if (live >= HTH_SEQS_MAX)
+        return false;
+    if (e->ops + OPS_PER_TASK * (live + 1) + HTH_SLOTS_MAX > HTH_STEP_OPS_MAX)
+        return false;
+    return e->positions_used == 0 ||
+           e->positions_used + t->need <= session(e)->kv_positions_max;
+}
+
+/* At least one token is computed, for there must be logits to choose from;
+ * all are where the caller wants something of all. */
+static uint32_t cached_prefix(struct hth_engine *e, const struct hth_task *t,
+                              uint32_t *from)
+{
+    if (!t->r.reuse || t->r.on_logits != NULL || t->r.on_hidden != NULL)
+        return 0;
+    return hth_prefix_match(e->prefix, t->tokens, t->r.count - 1, from);
+}
+
+bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
+{
+    uint32_t from, n;
+
+    if (!has_room(e, t))
+        return false;
+    n = cached_prefix(e, t, &from);
+    if (n > 0)
+        hth_prefix_pin(e->prefix, from, true);
+    t->seq = take(e);
+    if (n > 0)
+        hth_prefix_pin(e->prefix, from, is_live(e, from));
+    if (t->seq == HTH_SLOT_NONE)
+        return false;
+    if (n > 0 && fork_from(e, from, t->seq, n))
+        t->pos = t->stats.cached_tokens = n;
+    e->live[t->seq] = true;
+    e->positions_used += t->need;
+    return true;
+}
+
+int hth_engine__grow(struct hth_engine *e, struct hth_task *t, uint32_t n,
+                     struct hth_err *err)
+{
+    struct hth_kv *kv = hth_forward_kv(hth_rank_forward(e->rank));
+
+    while (!hth_slots_grow(e->slots, t->seq, t->pos + n))
+        if (!evict(e))
+            return hth_fail(err, HTH_ELIMIT,
+                            "the KV cache is full: %u blocks are in use",
+                            hth_slots_used(e->slots));
+    return hth_kv_own(kv, t->seq, t->pos, n, err);
+}
+
+/* Let others find what a slot holds. The slot that is no longer needed for
+ * that is dropped, unless its request still runs. */
+static void make_known(struct hth_engine *e, const struct hth_task *t,
+                       uint32_t n)
+{
+    uint32_t unneeded;
+
+    if (hth_prefix_insert(e->prefix, t->tokens, n, t->seq, &unneeded) != HTH_OK)
+        return;
+    if (unneeded != HTH_SLOT_NONE && !is_live(e, unneeded))
+        drop(e, unneeded);
+}
+
+void hth_engine__prompt_done(struct hth_engine *e, struct hth_task *t)
+{
+    if (!t->r.reuse)
+        return;
+    make_known(e, t, t->r.count);
+    if (hth_prefix_known(e->prefix, t->seq))
+        hth_prefix_pin(e->prefix, t->seq, true);
+}
+
+/* What is kept ends with a whole unit of the tree: nobody could use the rest,
+ * and a block for it would be held in vain. */
+void hth_engine__leave(struct hth_engine *e, struct hth_task *t)
+{
+    uint32_t whole = t->pos - t->pos % HTH_PREFIX_TOKENS;
+
+    if (t->r.reuse && whole > 0)
+        make_known(e, t, whole);
+    e->live[t->seq] = false;
+    e->positions_used -= t->need;
+    if (hth_prefix_known(e->prefix, t->seq)) {
+        hth_prefix_pin(e->prefix, t->seq, false);
+        cut(e, t->seq, whole);
+    } else {
+        drop(e, t->seq);
+    }
+    hth_engine__cache_publish(e);
+}
+
+void hth_engine_cache_stats(struct hth_engine *e, struct hth_cache_stats *out)
+{
+    out->blocks = atomic_load(&e->cache_blocks);
+    out->blocks_used = atomic_load(&e->cache_used);
+    out->kept = atomic_load(&e->cache_kept);
+    out->kept_positions = atomic_load(&e->cache_kept_positions);
+}

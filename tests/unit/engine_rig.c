@@ -1,0 +1,194 @@
+/* engine_rig.c - see engine_rig.h. */
+#include "engine_rig.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/type.h"
+#include "net_cluster.h"
+#include "support.h"
+
+static int source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                  struct hth_err *err)
+{
+    struct member *m = ctx;
+    struct hth_block b;
+
+    hth_shard_block(&m->session.spec, &m->session.plan, m->session.rank, index,
+                    &b);
+    return hth_block_read(m->g, &m->session.spec, &b,
+                          (struct hth_read){0, dst, bytes}, err);
+}
+
+static void *member_main(void *arg)
+{
+    struct member *m = arg;
+    struct hth_rank *rank;
+    struct hth_err err;
+    struct hth_rank_opts o = {.session = &m->session,
+                              .threads = 1,
+                              .source = source,
+                              .source_ctx = m};
+
+    cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);
+    m->status = hth_rank_serve(rank, m->link, &err);
+    hth_rank_close(rank);
+    hth_link_close(m->link);
+    return NULL;
+}
+
+static void on_lost(void *ctx, uint32_t rank, const struct hth_err *err)
+{
+    struct rig *r = ctx;
+
+    r->lost_rank = rank;
+    r->lost = *err;
+}
+
+void rig_session(struct rig *r, struct hth_session *s, const double *shares)
+{
+    struct hth_shape shape;
+    struct hth_err err;
+
+    cr_assert_eq(hth_spec_read(&s->spec, r->g, &err), 0, "%s", err.text);
+    s->id = 1;
+    s->ctx_max = 256;
+    s->kv_positions_max = 512;
+    s->rows_max = 16;
+    s->kv_type = HTH_F32;
+    s->wire_type = HTH_WIRE_F32;
+    hth_spec_shape(&s->spec, s->kv_type, &shape);
+    cr_assert_eq(hth_plan_make(&shape, shares, r->ranks, &s->plan, &err), 0);
+}
+
+void rig_attach(struct rig *r, const struct hth_session *s)
+{
+    struct hth_link *links[8] = {NULL};
+    struct hth_err err;
+
+    for (uint32_t i = 1; i < r->ranks; i++) {
+        struct hth_link *pair[2];
+
+        tnet_raw_pair(HTH_CIPHER_AES128_GCM, pair);
+        links[i] = pair[0];
+        r->m[i] = (struct member){.session = *s, .g = r->g, .link = pair[1]};
+        r->m[i].session.rank = i;
+        pthread_create(&r->m[i].thread, NULL, member_main, &r->m[i]);
+    }
+    cr_assert_eq(hth_engine_attach(r->e, links, r->ranks, &err), 0, "%s",
+                 err.text);
+}
+
+void rig_join(struct rig *r)
+{
+    for (uint32_t i = 1; i < r->ranks; i++)
+        pthread_join(r->m[i].thread, NULL);
+}
+
+void rig_open(struct rig *r, const char *model, const double *shares,
+              uint32_t ranks)
+{
+    struct hth_session *s = calloc(1, sizeof *s);
+    struct hth_engine_opts o = {.threads = 2, .lost = on_lost, .ctx = r};
+    char path[8192];
+    struct hth_err err;
+
+    if (golden_dir() == NULL)
+        cr_skip_test("SKIPPED: no golden vectors (set HEARTH_GOLDEN)");
+    memset(r, 0, sizeof *r);
+    r->ranks = ranks;
+    snprintf(path, sizeof path, "%s", golden_path(model, ".gguf"));
+    cr_assert_eq(hth_gguf_open(&r->g, path, &err), 0, "%s", err.text);
+    o.gguf = r->g;
+    cr_assert_eq(hth_engine_open(&r->e, &o, &err), 0);
+    rig_session(r, s, shares);
+    cr_assert_eq(hth_engine_load(r->e, s, &err), 0, "%s", err.text);
+    rig_attach(r, s);
+    free(s);
+}
+
+void rig_close(struct rig *r)
+{
+    hth_engine_close(r->e);
+    rig_join(r);
+    hth_gguf_close(r->g);
+}
+
+static bool on_token(void *ctx, uint32_t id)
+{
+    struct answer *a = ctx;
+    bool more;
+
+    pthread_mutex_lock(&a->lock);
+    if (a->n < TOKENS_MAX)
+        a->ids[a->n++] = id;
+    more = a->stop_after == 0 || a->n < a->stop_after;
+    pthread_cond_broadcast(&a->done_cond);
+    pthread_mutex_unlock(&a->lock);
+    return more;
+}
+
+static void on_end(void *ctx, int status, const struct hth_err *err,
+                   const struct hth_request_stats *stats)
+{
+    struct answer *a = ctx;
+
+    pthread_mutex_lock(&a->lock);
+    cr_assert_not(a->done);
+    a->done = true;
+    a->status = status;
+    a->err = *err;
+    a->stats = *stats;
+    pthread_cond_broadcast(&a->done_cond);
+    pthread_mutex_unlock(&a->lock);
+}
+
+void answer_init(struct answer *a)
+{
+    memset(a, 0, sizeof *a);
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->done_cond, NULL);
+}
+
+struct hth_request answer_request(struct answer *a, const uint32_t *tokens,
+                                  uint32_t count, uint32_t generate)
+{
+    struct hth_request q = {.tokens = tokens,
+                            .count = count,
+                            .generate_max = generate,
+                            .ignore_end = true,
+                            .on_token = on_token,
+                            .on_end = on_end,
+                            .ctx = a};
+
+    hth_sampling_default(&q.sampling);
+    q.sampling.temperature = 0;
+    return q;
+}
+
+uint64_t rig_submit(struct rig *r, const struct hth_request *q)
+{
+    struct hth_err err;
+    uint64_t id;
+
+    cr_assert_eq(hth_engine_submit(r->e, q, &id, &err), 0, "%s", err.text);
+    return id;
+}
+
+void answer_wait(struct answer *a)
+{
+    pthread_mutex_lock(&a->lock);
+    while (!a->done)
+        pthread_cond_wait(&a->done_cond, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+}
+
+void answer_wait_tokens(struct answer *a, uint32_t n)
+{
+    pthread_mutex_lock(&a->lock);
+    while (!a->done && a->n < n)
+        pthread_cond_wait(&a->done_cond, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+}
