@@ -13,7 +13,7 @@
 /* Steps */
 #define HTH_STEP_ROWS_MAX 512u     /* (sequence, position, token) rows */
 #define HTH_STEP_WANTS_MAX 64u     /* rows of a step that want logits */
-#define HTH_STEP_OPS_MAX 1024u      /* on the KV cache, before the rows */
+#define HTH_STEP_OPS_MAX 1024u     /* on the KV cache, before the rows */
 #define HTH_STEP_ROWS_DEFAULT 128u /* prefill chunk */
 /* One frame of a step. Long, because a slow device may compute for long; that
  * a device is gone is noticed by heartbeats and closed sockets. */
