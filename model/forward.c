@@ -477,19 +477,18 @@ static void finish_qkv_row(const struct row_job *j, uint32_t r)
              s->arch->rope_neox);
     hth_rope(k, f->share.kvs, s->head_dim, s->rope_dim, c, sn,
              s->arch->rope_neox);
-    store_kv(f, j, r);
+    if (j->b->seq != NULL)
+        store_kv(f, j, r);
 }
 
-static void attention(struct hth_forward *f, const struct hth_batch *b,
-                      uint32_t index)
+/* Norm and products of rows into f->q, f->k, f->v. */
+static void project_rows(struct hth_forward *f, const struct hth_batch *b,
+                         uint32_t index)
 {
     const struct layer *l = &f->layer[index];
-    struct row_job j = {.f = f, .l = l, .b = b, .layer_index = index};
     const struct hth_mat qkv[] = {l->q, l->k, l->v};
     float *const to[] = {f->q, f->k, f->v};
     const size_t ld[] = {f->q_dim, f->kv_dim, f->kv_dim};
-    float *const out[] = {f->part};
-    const size_t out_ld[] = {f->s->dim};
 
     norm_rows(f, b, l->attn_norm);
     lap(f, HTH_OP_NORM);
@@ -501,7 +500,35 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
                                         .ldx = f->s->dim,
                                         .n = b->rows});
     lap(f, HTH_OP_QKV);
-    j.row = finish_qkv_row;
+}
+
+/* f->part = what attention says, through its output matrix. */
+static void attention_out(struct hth_forward *f, const struct hth_batch *b,
+                          uint32_t index, const float *att)
+{
+    float *const out[] = {f->part};
+    const size_t out_ld[] = {f->s->dim};
+
+    product(f, &(struct hth_matmul_job){.w = &f->layer[index].out,
+                                        .y = out,
+                                        .ldy = out_ld,
+                                        .count = 1,
+                                        .x = att,
+                                        .ldx = f->q_dim,
+                                        .n = b->rows});
+    lap(f, HTH_OP_ATTN_OUT);
+}
+
+static void attention(struct hth_forward *f, const struct hth_batch *b,
+                      uint32_t index)
+{
+    struct row_job j = {.f = f,
+                        .l = &f->layer[index],
+                        .b = b,
+                        .row = finish_qkv_row,
+                        .layer_index = index};
+
+    project_rows(f, b, index);
     for_rows(&j);
     lap(f, HTH_OP_ROPE);
     hth_attention_run(
@@ -509,14 +536,7 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
         &(struct hth_attention_layer){
             .kv = f->kv, .layer = index, .q = f->q, .out = f->att});
     lap(f, HTH_OP_ATTENTION);
-    product(f, &(struct hth_matmul_job){.w = &l->out,
-                                        .y = out,
-                                        .ldy = out_ld,
-                                        .count = 1,
-                                        .x = f->att,
-                                        .ldx = f->q_dim,
-                                        .n = b->rows});
-    lap(f, HTH_OP_ATTN_OUT);
+    attention_out(f, b, index, f->att);
 }
 
 /* ---- feed-forward -----------------------------------------------------------
@@ -803,4 +823,50 @@ int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
     }
     f->times.compute_ns += f->lap_ns - t0 - (not_compute(f) - other0);
     return HTH_OK;
+}
+
+/* ---- a layer around somebody else's attention ------------------------------
+ */
+
+int hth_forward_project(struct hth_forward *f, uint32_t layer,
+                        const struct hth_batch *b, struct hth_qkv *out,
+                        struct hth_err *err)
+{
+    const struct layer *l = &f->layer[layer];
+    struct row_job j = {.f = f, .l = l, .b = b, .row = finish_qkv_row};
+    int rc;
+
+    HTH_ASSERT(b->rows >= 1 && b->rows <= f->o.rows_max && b->seq == NULL);
+    f->lap_ns = hth_now_ns();
+    rc = take(f, hth_piece_attn(f->s, layer), false, err);
+    if (rc != HTH_OK)
+        return rc;
+    step_angles(f, b);
+    project_rows(f, b, layer);
+    for_rows(&j);
+    lap(f, HTH_OP_ROPE);
+    give(f, hth_piece_attn(f->s, layer));
+    *out = (struct hth_qkv){f->q, f->k, f->v};
+    return HTH_OK;
+}
+
+int hth_forward_conclude(struct hth_forward *f, uint32_t layer,
+                         const struct hth_batch *b, const float *att,
+                         struct hth_err *err)
+{
+    size_t n = (size_t)b->rows * f->s->dim;
+    int rc;
+
+    f->lap_ns = hth_now_ns();
+    rc = take(f, hth_piece_attn(f->s, layer), false, err);
+    if (rc != HTH_OK)
+        return rc;
+    attention_out(f, b, layer, att);
+    give(f, hth_piece_attn(f->s, layer));
+    hth_add(b->x, f->part, n);
+    rc = feed_forward(f, b, layer, err);
+    if (rc == HTH_OK)
+        hth_add(b->x, f->part, n);
+    lap(f, HTH_OP_NORM);
+    return rc;
 }

@@ -98,4 +98,26 @@ HTH_MUST_CHECK int hth_forward_logits(struct hth_forward *f, const float *x,
                                       struct hth_err *err);
 const struct hth_forward_times *hth_forward_times(const struct hth_forward *f);
 
+/* ---- a layer around somebody else's attention ------------------------------
+ *
+ * For prompts spread over ranks (model/seqpar.h): a forward whose plan gives
+ * one rank everything runs a layer's products over rows whose attention is
+ * computed elsewhere. b->seq is NULL, the cache is not touched. Pieces of
+ * weights are asked for once per call. */
+
+/* Rows of the last hth_forward_project(), rotated; borrowed until the next. */
+struct hth_qkv {
+    const float *q; /* [rows][heads * head_dim] */
+    const float *k; /* [rows][kv_heads * head_dim] */
+    const float *v;
+};
+HTH_MUST_CHECK int hth_forward_project(struct hth_forward *f, uint32_t layer,
+                                       const struct hth_batch *b,
+                                       struct hth_qkv *out,
+                                       struct hth_err *err);
+/* b->x += output matrix times att [rows][heads * head_dim], then the FFN. */
+HTH_MUST_CHECK int hth_forward_conclude(struct hth_forward *f, uint32_t layer,
+                                        const struct hth_batch *b,
+                                        const float *att, struct hth_err *err);
+
 #endif
