@@ -326,6 +326,24 @@ static int take_abort(struct hth_link *l, const struct hth_frame *f)
                           text, hth_status_text(code));
 }
 
+/* The first frame of a message that may be any: where does it go? 1: not
+ * anywhere yet. */
+static int place_message(struct hth_link *l, const struct hth_frame *f)
+{
+    struct hth_link_msg *m = l->want;
+    int status;
+
+    m->tag = f->tag;
+    m->skip = false;
+    status = m->place(m->ctx, m);
+    if (status == HTH_EBUSY)
+        return 1;
+    return status < 0
+               ? hth__link_fail(l, status, "message 0x%llx was not expected",
+                                (unsigned long long)f->tag)
+               : HTH_OK;
+}
+
 /* A data frame for the message at hand. A message ends with its LAST frame,
  * never by count, so a short one cannot be taken for a longer one. */
 static int take_data(struct hth_link *l, const struct hth_frame *f)
@@ -333,11 +351,19 @@ static int take_data(struct hth_link *l, const struct hth_frame *f)
     struct hth_link_msg *m = l->want;
     int status;
 
+    if (m->place != NULL && !l->begun) {
+        status = place_message(l, f);
+        if (status != HTH_OK)
+            return status < 0 ? status : 0;
+    }
+    l->begun = true;
+    if (m->skip)
+        l->got = 0;
     if (f->tag != m->tag)
         return hth__link_fail(
             l, HTH_EPROTO, "message 0x%llx came where 0x%llx was expected",
             (unsigned long long)f->tag, (unsigned long long)m->tag);
-    if (f->len > m->max - l->got)
+    if (!m->skip && f->len > m->max - l->got)
         return hth__link_fail(l, HTH_EPROTO,
                               "message 0x%llx is longer than the %zu bytes "
                               "there is room for",
@@ -441,8 +467,17 @@ int hth_link_expect(struct hth_link *l, struct hth_link_msg *msg)
         return HTH_EBUSY;
     l->want = msg;
     l->got = 0;
+    l->begun = false;
     l->recv_since_ns = hth_now_ns();
     return HTH_OK;
+}
+
+bool hth_link_unexpect(struct hth_link *l)
+{
+    if (l->want != NULL && l->begun)
+        return false;
+    l->want = NULL;
+    return true;
 }
 
 /* Where sending fails, what the peer said last is read before the link is

@@ -123,6 +123,14 @@ struct hth_link_msg {
     void *data; /* written when receiving only */
     size_t n;   /* sending: bytes; receiving: bytes received, on success */
     size_t max; /* receiving: room in data */
+    /* Receiving whatever comes: asked at a message's first frame, when tag is
+     * the peer's, to set data and max. HTH_EBUSY: not yet, ask again; another
+     * error ends the link. NULL: only the tag above. */
+    int (*place)(void *ctx, struct hth_link_msg *m);
+    void *ctx;
+    /* The rest is read and thrown away: data holds one frame at a time (room
+     * for HTH_FRAME_BYTES_MAX). May be set while a message comes. */
+    bool skip;
 };
 /* Receive a message of this tag of any length up to max. */
 HTH_MUST_CHECK int hth_link_recv_msg(struct hth_link *l,
@@ -151,6 +159,8 @@ HTH_MUST_CHECK int hth_link_post(struct hth_link *l, uint64_t tag,
  * have msg->tag and at most msg->max bytes. HTH_EBUSY while one is pending. */
 HTH_MUST_CHECK int hth_link_expect(struct hth_link *l,
                                    struct hth_link_msg *msg);
+/* Withdraw the pending receive. False when a part of it has come: it stays. */
+bool hth_link_unexpect(struct hth_link *l);
 /* Move what can be moved now, in both directions, without waiting. Returns 1
  * if anything moved, 0 if not, or a negative status. */
 HTH_MUST_CHECK int hth_link_progress(struct hth_link *l);
@@ -164,6 +174,12 @@ bool hth_link_received(const struct hth_link *l); /* no receive pending */
  * link that failed (see hth_link_error() of each). */
 HTH_MUST_CHECK int hth_link_wait(struct hth_link *const *links, uint32_t count,
                                  uint32_t timeout_ms);
+
+/* Sleep until a socket of the links (entries may be NULL) with something
+ * pending is ready, wake_fd is readable, or timeout_ms is over. Nothing is
+ * moved and no link fails. */
+void hth_link_sleep(struct hth_link *const *links, uint32_t count, int wake_fd,
+                    uint32_t timeout_ms);
 
 struct hth_link_counters {
     uint64_t frames_sent;

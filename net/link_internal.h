@@ -56,6 +56,7 @@ struct hth_link {
      * in[in_at .. in_len). */
     struct hth_seal *open;
     struct hth_link_msg *want;
+    bool begun; /* a frame of it has come */
     size_t got;
     uint8_t *in;
     size_t in_at;

@@ -152,6 +152,21 @@ static int sleep_on(struct hth_link *const *links, uint32_t count,
     return HTH_OK;
 }
 
+void hth_link_sleep(struct hth_link *const *links, uint32_t count, int wake_fd,
+                    uint32_t timeout_ms)
+{
+    struct pollfd fds[HTH_RANKS_MAX + 1];
+    nfds_t n = 1;
+
+    HTH_ASSERT(count <= HTH_RANKS_MAX);
+    fds[0] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+    for (uint32_t i = 0; i < count; i++)
+        if (links[i] != NULL && hth__link_pending(links[i]))
+            fds[n++] = (struct pollfd){.fd = links[i]->fd,
+                                       .events = wanted_events(links[i])};
+    (void)poll(fds, n, hth__poll_ms(timeout_ms));
+}
+
 /* ---- waiting ------------------------------------------------------------- */
 
 /* Look again and again until something moves or budget_ns is over. 1, 0 or a
