@@ -156,7 +156,7 @@ int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
     int rc = HTH_OK;
 
     pthread_mutex_lock(&e->lock);
-    if (e->state != HTH_ENGINE_ATTACHED || e->detaching)
+    if (e->state != HTH_ENGINE_ATTACHED || e->detaching || e->ending)
         rc = hth_fail(err, HTH_EUNREACHABLE,
                       "the cluster is not ready: devices are missing");
     else if (e->task_count >= HTH_REQUESTS_MAX)
@@ -228,6 +228,11 @@ static void drop_links(struct hth_engine *e)
 static void become_idle(struct hth_engine *e, int status,
                         const struct hth_err *why, bool polite)
 {
+    /* From here on nothing is admitted, so that all that was has ended when the
+     * engine is idle and may be attached anew at once. */
+    pthread_mutex_lock(&e->lock);
+    e->ending = true;
+    pthread_mutex_unlock(&e->lock);
     if (polite)
         say_goodbye(e);
     end_all(e, status, why);
@@ -235,11 +240,9 @@ static void become_idle(struct hth_engine *e, int status,
     drop_links(e);
     hth_engine__cache_clear(e);
     e->state = HTH_ENGINE_IDLE;
-    e->detaching = false;
+    e->detaching = e->ending = false;
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
-    /* A submit may have slipped in between; it was admitted, so it must end. */
-    end_all(e, status, why);
 }
 
 static uint32_t failed_rank(const struct hth_engine *e)
@@ -549,7 +552,7 @@ bool hth_engine_attached(const struct hth_engine *e)
     bool attached;
 
     pthread_mutex_lock(&m->lock);
-    attached = m->state == HTH_ENGINE_ATTACHED && !m->detaching;
+    attached = m->state == HTH_ENGINE_ATTACHED && !m->detaching && !m->ending;
     pthread_mutex_unlock(&m->lock);
     return attached;
 }

@@ -47,6 +47,7 @@ struct hth_engine {
     pthread_cond_t wake;
     enum hth_engine_state state;
     bool stop, detaching;
+    bool ending;            /* requests are being ended, none is admitted */
     struct hth_err why;     /* of the detach */
     struct hth_task *tasks; /* queued and running, in order */
     uint32_t task_count;
