@@ -58,6 +58,20 @@
 #define HTH_SPLIT_STEPS_MAX (256u << 20) /* one pre-tokeniser match */
 #define HTH_SPLIT_HEAP_KIB_MAX 65536u    /* the same, where there is no JIT */
 
+/* Chat templates */
+#define HTH_JINJA_SOURCE_BYTES_MAX (1u << 20)
+#define HTH_JINJA_TOKENS_MAX (1u << 18)
+#define HTH_JINJA_PARSE_DEPTH_MAX 128u
+#define HTH_JINJA_DEPTH_MAX 512u        /* nested evaluations */
+#define HTH_JINJA_STEPS_MAX (20u << 20) /* of one render */
+#define HTH_JINJA_MEMORY_BYTES_MAX (256u << 20)
+#define HTH_JINJA_TREE_BYTES_MAX (64u << 20) /* a compiled template */
+#define HTH_JINJA_ARGS_MAX 16u
+#define HTH_JINJA_RANGE_MAX 100000u
+#define HTH_JSON_DEPTH_MAX 128u
+#define HTH_TOOL_CALL_BYTES_MAX (1u << 20)
+#define HTH_TOOL_CALLS_MAX 64u
+
 /* Links and frames */
 #define HTH_FRAME_BYTES_MAX (1u << 18)   /* payload of one data frame */
 #define HTH_LINK_CUT_BYTES (1u << 16)    /* longer messages are cut so */

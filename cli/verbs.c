@@ -242,6 +242,17 @@ static const struct hth_opt detokenize_opts[] = {
     END,
 };
 
+static const struct hth_opt template_opts[] = {
+    ROW("file", 'f', FILE, "TEMPLATE", .line_only = true,
+        .help = "The template, a Jinja file."),
+    ROW("model", 'm', FILE, "FILE", .line_only = true,
+        .help = "Take the template out of this GGUF file."),
+    ROW("now", 0, TEXT, "TIME", .line_only = true,
+        .help = "What the template's strftime_now shows, as \"2026-01-02 "
+                "03:04:05\". Default: the clock."),
+    END,
+};
+
 static const struct hth_opt logits_opts[] = {
     ROW_MODEL,
     ROW("tokens", 0, INTS, "ID,ID,...", .min = 0, .max = HTH_VOCAB_MAX,
@@ -423,6 +434,14 @@ const struct hth_verb hth_verbs[] = {
      .opts = detokenize_opts,
      .operands_max = HTH_OPERANDS_MAX,
      .run = hth_verb_detokenize},
+    {.name = "template",
+     .summary = "Show the prompt that a conversation becomes.",
+     .text = "Standard input is a JSON object with messages, and optionally "
+             "tools, add_generation_prompt, bos_token, eos_token and kwargs "
+             "(an object of further variables). The prompt is printed as it "
+             "is, without a newline of our own.",
+     .opts = template_opts,
+     .run = hth_verb_template},
     {.name = "logits",
      .summary = "Write the logits after each token of a sequence to a file.",
      .opts = logits_opts,

@@ -20,6 +20,7 @@ int hth_verb_plan(const struct hth_args *args, struct hth_err *err);
 int hth_verb_inspect(const struct hth_args *args, struct hth_err *err);
 int hth_verb_tokenize(const struct hth_args *args, struct hth_err *err);
 int hth_verb_detokenize(const struct hth_args *args, struct hth_err *err);
+int hth_verb_template(const struct hth_args *args, struct hth_err *err);
 int hth_verb_logits(const struct hth_args *args, struct hth_err *err);
 int hth_verb_perplexity(const struct hth_args *args, struct hth_err *err);
 int hth_verb_bench(const struct hth_args *args, struct hth_err *err);
