@@ -200,17 +200,46 @@ static int plain(struct hth_tok__run *r, const uint8_t *text, size_t n)
                      : hth_tok__bpe_text(r, text, n);
 }
 
+/* What may become a control token: all of it, nothing, or bytes not marked. */
+struct marks {
+    bool special;
+    const uint8_t *plain; /* [n], or NULL */
+};
+
+static uint32_t special_at(const struct hth_tok__vocab *v, const uint8_t *text,
+                           size_t n, struct marks m)
+{
+    uint32_t id, own;
+    size_t open = 0;
+
+    if (m.plain == NULL)
+        return hth_tok__special_at(v, text, n, m.special);
+    while (open < n && open < HTH_SPECIAL_BYTES_MAX && m.plain[open] == 0)
+        open++;
+    /* Tokens that users may write are looked for everywhere. */
+    own = hth_tok__special_at(v, text, n, false);
+    if (open == 0)
+        return own;
+    id = hth_tok__special_at(v, text, open, true);
+    if (id == HTH_TOKEN_NONE)
+        return own;
+    return own != HTH_TOKEN_NONE && v->entries[own].len > v->entries[id].len
+               ? own
+               : id;
+}
+
 /* The outer loop: at each place the longest special token wins; where there
  * is none, the byte is plain text. */
 static int encode(struct hth_tok__run *r, const uint8_t *text, size_t n,
-                  bool special)
+                  struct marks m)
 {
     const struct hth_tok__vocab *v = &r->t->vocab;
     size_t at = 0, from = 0;
     int rc;
 
     while (at < n) {
-        uint32_t id = hth_tok__special_at(v, text + at, n - at, special);
+        struct marks here = {m.special, m.plain == NULL ? NULL : m.plain + at};
+        uint32_t id = special_at(v, text + at, n - at, here);
 
         if (id == HTH_TOKEN_NONE) {
             at++;
@@ -228,8 +257,8 @@ static int encode(struct hth_tok__run *r, const uint8_t *text, size_t n,
     return plain(r, text + from, n - from);
 }
 
-int hth_tokenize(const struct hth_tokenizer *t, struct hth_str text,
-                 bool special, struct hth_tokens *out, struct hth_err *err)
+static int tokenize(const struct hth_tokenizer *t, struct hth_str text,
+                    struct marks m, struct hth_tokens *out, struct hth_err *err)
 {
     struct hth_tok__run r = {.t = t, .out = out, .err = err};
     size_t count = out->count;
@@ -244,7 +273,7 @@ int hth_tokenize(const struct hth_tokenizer *t, struct hth_str text,
         if (r.match == NULL)
             return hth_fail(err, HTH_ENOMEM, "tokenize: no memory");
     }
-    rc = encode(&r, (const uint8_t *)text.p, text.n, special);
+    rc = encode(&r, (const uint8_t *)text.p, text.n, m);
     if (rc < 0)
         out->count = count;
     pcre2_match_data_free(r.match);
@@ -252,4 +281,17 @@ int hth_tokenize(const struct hth_tokenizer *t, struct hth_str text,
     free(r.heap);
     free(r.copy);
     return rc;
+}
+
+int hth_tokenize(const struct hth_tokenizer *t, struct hth_str text,
+                 bool special, struct hth_tokens *out, struct hth_err *err)
+{
+    return tokenize(t, text, (struct marks){.special = special}, out, err);
+}
+
+int hth_tokenize_marked(const struct hth_tokenizer *t, struct hth_str text,
+                        const uint8_t *plain, struct hth_tokens *out,
+                        struct hth_err *err)
+{
+    return tokenize(t, text, (struct marks){true, plain}, out, err);
 }

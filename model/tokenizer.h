@@ -54,6 +54,14 @@ HTH_MUST_CHECK int hth_tokenize(const struct hth_tokenizer *t,
                                 struct hth_str text, bool special,
                                 struct hth_tokens *out, struct hth_err *err);
 
+/* The same with control tokens parsed, but only out of bytes whose plain[i] is
+ * 0: plain has text.n bytes. */
+HTH_MUST_CHECK int hth_tokenize_marked(const struct hth_tokenizer *t,
+                                       struct hth_str text,
+                                       const uint8_t *plain,
+                                       struct hth_tokens *out,
+                                       struct hth_err *err);
+
 /* Raw bytes of one token as it appears inside a text: may be part of a
  * character. Control tokens give their text if special, else nothing. Returns
  * the length written, at most size (a longer piece is cut); unknown ids give

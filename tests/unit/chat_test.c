@@ -1,0 +1,292 @@
+/* chat_test.c - conversations to prompts and answers back to their parts.
+ * The templates here are our own, in the manner of the families. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/chat.h"
+#include "model/stops.h"
+
+/* The demo model's tokenizer; its control tokens are <s> and </s>. */
+#define MODEL "models/tale-q4_0.gguf"
+
+static struct hth_chat *open_source(const char *source)
+{
+    struct hth_chat_opts o = {
+        .source = {source, source != NULL ? strlen(source) : 0}};
+    struct hth_chat *c = NULL;
+    struct hth_err err;
+
+    cr_assert_eq(hth_chat_open(&c, &o, &err), 0, "%s", err.text);
+    return c;
+}
+
+static int render(const struct hth_chat *c, const char *messages,
+                  struct hth_chat_prompt *p, struct hth_err *err)
+{
+    json_t *m = json_loads(messages, 0, NULL);
+    struct hth_chat_input in = {.messages = m, .generate = true};
+    int rc;
+
+    cr_assert_not_null(m, "%s", messages);
+    hth_chat_prompt_init(p);
+    rc = hth_chat_render(c, &in, p, err);
+    json_decref(m);
+    return rc;
+}
+
+static void renders(const char *source, const char *messages, const char *want)
+{
+    struct hth_chat *c = open_source(source);
+    struct hth_chat_prompt p;
+    struct hth_err err;
+
+    cr_assert_eq(render(c, messages, &p, &err), 0, "%s", err.text);
+    cr_assert_str_eq(hth_buf_cstr(&p.text), want);
+    hth_chat_prompt_fini(&p);
+    hth_chat_close(c);
+}
+
+#define SIMPLE                                                    \
+    "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}" \
+    "{% endfor %}"
+
+Test(chat, fallback_is_chatml)
+{
+    struct hth_chat *c = open_source("{% nonsense %}");
+
+    cr_assert_not_null(strstr(hth_chat_problem(c), "unknown statement"));
+    cr_assert_not_null(strstr(hth_chat_source(c), "im_start"));
+    hth_chat_close(c);
+    renders(NULL, "[{\"role\":\"user\",\"content\":\"hi\"}]",
+            "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+}
+
+Test(chat, input_is_converted)
+{
+    /* Parts are joined, an unknown role is said otherwise. */
+    renders(SIMPLE,
+            "[{\"role\":\"developer\",\"content\":[{\"type\":\"text\","
+            "\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},"
+            "{\"role\":\"user\",\"content\":\"c\"}]",
+            "<system>ab<user>c");
+    /* A template that knows parts only. */
+    renders("{% for m in messages %}{% for p in m.content %}"
+            "{% if p.type == 'text' %}[{{ p.text }}]{% endif %}"
+            "{% endfor %}{% endfor %}",
+            "[{\"role\":\"user\",\"content\":\"x\"}]", "[x]");
+    /* One that refuses system messages. */
+    renders("{% if messages[0].role == 'system' %}"
+            "{{ raise_exception('no system') }}{% endif %}" SIMPLE,
+            "[{\"role\":\"system\",\"content\":\"s\"},"
+            "{\"role\":\"user\",\"content\":\"u\"}]",
+            "<user>s\n\nu");
+    /* Arguments of calls as an object, and as text. */
+    renders("{% for m in messages %}{{ m.content }}{% for t in m.tool_calls "
+            "or [] %}{{ t.function.arguments.a }}{% endfor %}{% endfor %}"
+            "{{ messages[1].tool_calls[0].function.arguments | tojson if "
+            "messages|length > 1 }}",
+            "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\","
+            "\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+            "\"arguments\":\"{\\\"a\\\": 5}\"}}]}]",
+            "u5{\"a\": 5}");
+    renders("{% for m in messages %}{{ m.content }}{% for t in m.tool_calls "
+            "or [] %}{{ '#' + t.function.arguments }}{% endfor %}{% endfor %}",
+            "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\","
+            "\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+            "\"arguments\":{\"a\":5}}}]}]",
+            "u#{\"a\": 5}");
+}
+
+static void refuses(const char *messages, const char *text)
+{
+    struct hth_chat *c = open_source(SIMPLE "{% if messages|length > 2 %}"
+                                            "{{ raise_exception('too many') }}"
+                                            "{% endif %}");
+    struct hth_chat_prompt p;
+    struct hth_err err;
+
+    cr_assert_eq(render(c, messages, &p, &err), HTH_EINVAL);
+    cr_assert_not_null(strstr(err.text, text), "%s", err.text);
+    hth_chat_prompt_fini(&p);
+    hth_chat_close(c);
+}
+
+Test(chat, refuses_what_it_cannot_say)
+{
+    refuses("{}", "messages is no list");
+    refuses("[1]", "messages[0] has no role");
+    refuses("[{\"role\":\"user\",\"content\":5}]", "messages[0].content");
+    refuses("[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]",
+            "type text");
+    refuses("[{\"role\":\"user\",\"content\":\"a\"},"
+            "{\"role\":\"user\",\"content\":\"a\"},"
+            "{\"role\":\"user\",\"content\":\"a\"}]",
+            "too many");
+}
+
+/* ---- tokens -----------------------------------------------------------------
+ */
+
+Test(chat, control_tokens_of_users_are_text)
+{
+    static const char source[] =
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}"
+        "{% endfor %}";
+    struct hth_tokenizer *t = NULL;
+    struct hth_tokens ids = {0};
+    struct hth_chat *c = NULL;
+    struct hth_gguf *g = NULL;
+    struct hth_chat_prompt p;
+    struct hth_err err;
+    uint32_t ends = 0, begins = 0;
+
+    cr_assert_eq(hth_gguf_open(&g, MODEL, &err), 0, "%s", err.text);
+    cr_assert_eq(hth_tokenizer_open(&t, g, &err), 0, "%s", err.text);
+    struct hth_chat_opts o = {.tokenizer = t,
+                              .source = {source, strlen(source)}};
+    char eos[64] = {0}, bos[64] = {0}, messages[256];
+
+    hth_token_bytes(t, hth_tokenizer_eos(t), true, eos, sizeof eos - 1);
+    hth_token_bytes(t, hth_tokenizer_bos(t), true, bos, sizeof bos - 1);
+    snprintf(messages, sizeof messages,
+             "[{\"role\":\"user\",\"content\":\"a %s %s b\"}]", eos, bos);
+    cr_assert_eq(hth_chat_open(&c, &o, &err), 0);
+    cr_assert_eq(render(c, messages, &p, &err), 0, "%s", err.text);
+    cr_assert_eq(hth_chat_tokenize(t, &p, &ids, &err), 0, "%s", err.text);
+    for (size_t i = 0; i < ids.count; i++) {
+        ends += ids.ids[i] == hth_tokenizer_eos(t);
+        begins += ids.ids[i] == hth_tokenizer_bos(t);
+    }
+    cr_assert_eq(ids.ids[0], hth_tokenizer_bos(t));
+    cr_assert_eq(ids.ids[ids.count - 1], hth_tokenizer_eos(t));
+    /* Where both are one token, the text has it at both ends. */
+    cr_assert_eq(ends, 1 + (hth_tokenizer_eos(t) == hth_tokenizer_bos(t)));
+    cr_assert_eq(begins, ends);
+    hth_tokens_fini(&ids);
+    hth_chat_prompt_fini(&p);
+    hth_chat_close(c);
+    hth_tokenizer_close(t);
+    hth_gguf_close(g);
+}
+
+/* ---- answers ----------------------------------------------------------------
+ */
+
+struct parts {
+    char text[3][1024]; /* content, reasoning, calls as name(arguments); */
+};
+
+static void collect(void *ctx, const struct hth_chat_piece *piece)
+{
+    struct parts *p = ctx;
+    char *at = p->text[piece->part];
+    size_t n = strlen(at);
+
+    if (piece->part == HTH_CHAT_TOOL)
+        snprintf(at + n, sizeof p->text[0] - n, "%.*s(%.*s);",
+                 (int)piece->name.n, piece->name.p, (int)piece->text.n,
+                 piece->text.p);
+    else
+        snprintf(at + n, sizeof p->text[0] - n, "%.*s", (int)piece->text.n,
+                 piece->text.p);
+}
+
+/* Whatever the pieces the answer comes in, the parts are the same. */
+static void parses(const char *source, bool reasoning, const char *answer,
+                   const char *const want[3])
+{
+    struct hth_chat *c = open_source(source);
+
+    for (size_t step = 1; step < 40; step += step < 4 ? 1 : 9) {
+        struct parts parts = {{"", "", ""}};
+        struct hth_chat_parser_opts o = {.tools = true,
+                                         .reasoning = reasoning,
+                                         .split_reasoning = true,
+                                         .sink = collect,
+                                         .ctx = &parts};
+        struct hth_chat_parser *p = NULL;
+
+        cr_assert_eq(hth_chat_parser_open(&p, c, &o), 0);
+        for (size_t at = 0, n = strlen(answer); at < n; at += step)
+            cr_assert_eq(hth_chat_parser_push(p, answer + at,
+                                              n - at < step ? n - at : step),
+                         0);
+        hth_chat_parser_finish(p);
+        hth_chat_parser_close(p);
+        for (int i = 0; i < 3; i++)
+            cr_assert_str_eq(parts.text[i], want[i], "%s, part %d, step %zu",
+                             answer, i, step);
+    }
+    hth_chat_close(c);
+}
+
+#define PARSES(source, reasoning, answer, ...) \
+    parses(source, reasoning, answer, (const char *const[3]){__VA_ARGS__})
+
+Test(chat, plain_answers)
+{
+    PARSES(SIMPLE, false, " Hello <b>there</b> ", " Hello <b>there</b> ", "",
+           "");
+    PARSES("<think></think>", false, "<think>\nHm.\n</think>\n\nYes.", "Yes.",
+           "Hm.\n", "");
+    PARSES("<think></think>", true, "Hm.</think>Yes.", "Yes.", "Hm.", "");
+    PARSES("<think></think>", false, "No <think> here", "No <think> here", "",
+           "");
+    PARSES("<think></think>", true, "Cut off", "", "Cut off", "");
+}
+
+Test(chat, calls_of_the_families)
+{
+    PARSES("<tool_call>", false,
+           "Let me look.\n<tool_call>\n{\"name\": \"w\", \"arguments\": "
+           "{\"c\": \"a\"}}\n</tool_call>\n<tool_call>{\"name\":\"v\"}"
+           "</tool_call>",
+           "Let me look.", "", "w({\"c\":\"a\"});v({});");
+    PARSES("[TOOL_CALLS]", false,
+           "[TOOL_CALLS][{\"name\": \"a\", \"arguments\": {}}, {\"name\": "
+           "\"b\", \"arguments\": {\"k\": [1]}}]",
+           "", "", "a({});b({\"k\":[1]});");
+    PARSES("[TOOL_CALLS][ARGS]", false,
+           "[TOOL_CALLS]a[ARGS]{\"x\": 1}[TOOL_CALLS]b[ARGS]{}", "", "",
+           "a({\"x\":1});b({});");
+    PARSES("<|python_tag|>", false,
+           "{\"name\": \"a\", \"parameters\": {\"x\": \"y\"}}", "", "",
+           "a({\"x\":\"y\"});");
+    PARSES("<|python_tag|>", false, "{ no call", "{ no call", "", "");
+    PARSES("<parameter=", false,
+           "<tool_call>\n<function=f>\n<parameter=a>\nx y\n</parameter>\n"
+           "<parameter=b>\n3\n</parameter>\n</function>\n</tool_call>",
+           "", "", "f({\"a\":\"x y\",\"b\":3});");
+    PARSES("<arg_key>", false,
+           "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x</arg_value>\n"
+           "</tool_call>",
+           "", "", "f({\"a\":\"x\"});");
+    PARSES("<|tool_call_argument_begin|>", false,
+           "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+           "{\"a\": 1}<|tool_call_end|>",
+           "", "", "f({\"a\":1});");
+    PARSES("<｜tool▁sep｜>", false,
+           "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n"
+           "```<｜tool▁call▁end｜>",
+           "", "", "f({\"a\":1});");
+    PARSES("<function=", false, "Ok.<function=f>{\"a\": 1}</function>", "Ok.",
+           "", "f({\"a\":1});");
+    PARSES("<tool_call>", false, "<tool_call>oops</tool_call> more", "oopsmore",
+           "", "");
+    PARSES("<tool_call>", false, "<tool_call>{\"name\": \"cut",
+           "{\"name\": \"cut", "", "");
+}
+
+Test(chat, harmony)
+{
+    PARSES("<|channel|>", false,
+           "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+           "<|channel|>final<|message|>Yes.",
+           "Yes.", "Hm.", "");
+    PARSES("<|channel|>", false,
+           "<|channel|>commentary to=functions.f <|constrain|>json<|message|>"
+           "{\"a\":1}",
+           "", "", "f({\"a\":1});");
+    PARSES("<|channel|>", false, "just text", "just text", "", "");
+}
