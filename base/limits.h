@@ -161,6 +161,7 @@
 #define HTH_OPT_REPEATS_MAX 64u /* of one option */
 #define HTH_OPERANDS_MAX 64u
 #define HTH_CONFIG_BYTES_MAX (64u << 10)
+#define HTH_CPUS_MAX 1024u           /* that a process can be bound to */
 #define HTH_LOCAL_PATIENCE_MS 60000u /* without progress while starting */
 #define HTH_LOCAL_STOP_MS 3000u      /* from SIGTERM to SIGKILL */
 

@@ -11,6 +11,7 @@
 #include "model/shard.h"
 
 #define READ_MS 300u
+#define READ_BYTES (256u << 20)
 
 /* One operation over the whole test. */
 struct op {
@@ -44,7 +45,8 @@ void hth_bench_limits(uint32_t threads, struct hth_profile *out)
             "%s; until then only the memory's read rate is known", why.text);
     *out = (struct hth_profile){.reads = 1};
     out->read[0].threads = threads;
-    out->read[0].bytes_per_s = hth_profile_measure_read(threads, READ_MS);
+    out->read[0].bytes_per_s =
+        hth_profile_measure_read(threads, READ_BYTES, READ_MS);
 }
 
 static enum hth_op op_of(uint32_t role)

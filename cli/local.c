@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "cli/cpus.h"
 #include "cli/local_worker.h"
 #include "cli/model_opts.h"
 #include "cli/signals.h"
@@ -24,6 +25,9 @@ struct hth_local {
     struct hth_cluster *cluster;
     struct hth_local_worker workers[HTH_RANKS_MAX];
     uint32_t started;
+    struct hth_cpus cpus; /* as they were before rank 0 was bound */
+    cpu_set_t before;
+    bool bound; /* rank 0 */
 };
 
 int hth_local_options(const struct hth_args *args, struct hth_local_opts *opts,
@@ -60,21 +64,48 @@ int hth_local_options(const struct hth_args *args, struct hth_local_opts *opts,
     return HTH_OK;
 }
 
-/* Ranks of one machine share its cores; a spinning rank that has no core of
- * its own would make all wait. Ranks without a share do not count. */
-static uint32_t threads_each(const struct hth_local_opts *o)
+static uint32_t busy_ranks(const struct hth_local_opts *o)
 {
     uint32_t busy = 0;
-    uint32_t cores = 1;
-    cpu_set_t set;
 
-    if (o->threads != 0)
-        return o->threads;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        cores = (uint32_t)CPU_COUNT(&set);
     for (uint32_t r = 0; r < o->ranks; r++)
         busy += o->shares[r] > 0.0;
-    return cores > busy ? cores / busy : 1;
+    return busy;
+}
+
+/* Ranks of one machine share its cores; a spinning rank that has no core of
+ * its own would make all wait. Ranks without a share do not count. */
+static uint32_t threads_each(const struct hth_local *l)
+{
+    uint32_t busy = busy_ranks(&l->opts);
+
+    if (l->opts.threads != 0)
+        return l->opts.threads;
+    return l->cpus.count > busy ? l->cpus.count / busy : 1;
+}
+
+/* The CPUs of a rank; false: it may run anywhere. One without a share only
+ * passes on, wherever there is room. */
+static bool cpus_of(const struct hth_local *l, uint32_t rank, cpu_set_t *out)
+{
+    const struct hth_local_opts *o = &l->opts;
+    uint32_t i = 0;
+
+    if (o->ranks == 1 || o->shares[rank] <= 0.0)
+        return false;
+    for (uint32_t r = 0; r < rank; r++)
+        i += o->shares[r] > 0.0;
+    return hth_cpus_part(&l->cpus, i, busy_ranks(o), threads_each(l), out);
+}
+
+/* Threads started from here on are bound as this one is. */
+static void bind_rank0(struct hth_local *l)
+{
+    cpu_set_t mine;
+
+    if (sched_getaffinity(0, sizeof l->before, &l->before) == 0 &&
+        cpus_of(l, 0, &mine))
+        l->bound = sched_setaffinity(0, sizeof mine, &mine) == 0;
 }
 
 static int open_cluster(struct hth_local *l, struct hth_err *err)
@@ -84,7 +115,7 @@ static int open_cluster(struct hth_local *l, struct hth_err *err)
         .model_path = o->model_path,
         .bind = "127.0.0.1",
         .offline = o->ranks == 1,
-        .threads = threads_each(o),
+        .threads = threads_each(l),
         .memory_bytes = o->memory_bytes,
         .share_count = o->ranks,
         .wire = o->wire,
@@ -107,16 +138,18 @@ static int start_worker(struct hth_local *l, uint32_t number,
         .dir = l->temp.path,
         .store_dir = l->store,
         .port = hth_cluster_port(l->cluster),
-        .threads = threads_each(&l->opts),
+        .threads = threads_each(l),
         .memory_bytes = l->opts.memory_bytes,
         .log_level = l->opts.log_level,
     };
     struct hth_cluster_code code;
+    cpu_set_t cpus;
     int rc = hth_cluster_pair_code(l->cluster, &code, err);
 
     if (rc != HTH_OK)
         return rc;
     w.code = code.code;
+    w.cpus = cpus_of(l, number, &cpus) ? &cpus : l->bound ? &l->before : NULL;
     rc = hth_local_worker_start(&l->workers[l->started], &w, err);
     if (rc == HTH_OK)
         l->started++;
@@ -215,8 +248,10 @@ static int start(struct hth_local *l, struct hth_err *err)
 {
     int rc = HTH_OK;
 
+    hth_cpus_find(&l->cpus);
     if (l->opts.ranks > 1)
         rc = make_directories(l, err);
+    bind_rank0(l);
     if (rc == HTH_OK)
         rc = open_cluster(l, err);
     for (uint32_t r = 1; r < l->opts.ranks && rc == HTH_OK; r++)
@@ -256,6 +291,8 @@ void hth_local_close(struct hth_local *l)
         hth_local_worker_stop(&l->workers[i], deadline_ms);
     hth_cluster_close(l->cluster);
     hth_tempdir_close(&l->temp);
+    if (l->bound)
+        (void)sched_setaffinity(0, sizeof l->before, &l->before);
     free(l);
 }
 

@@ -35,6 +35,7 @@ struct launch {
     bool overflow;
     int log_fd;
     pid_t parent;
+    const cpu_set_t *cpus; /* or NULL */
 };
 
 static void add_text(struct launch *l, char **list, unsigned *count,
@@ -115,6 +116,8 @@ static void become_worker(const struct launch *l)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != l->parent)
         _exit(127);
+    if (l->cpus != NULL)
+        (void)sched_setaffinity(0, sizeof *l->cpus, l->cpus);
     setsid();
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
@@ -162,6 +165,7 @@ int hth_local_worker_start(struct hth_local_worker *w,
     w->number = o->number;
     snprintf(w->log_path, sizeof w->log_path, "%s/worker-%u.log", o->dir,
              o->number);
+    l->cpus = o->cpus;
     build_args(l, o);
     build_environment(l, o);
     if (l->overflow)

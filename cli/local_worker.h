@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sched.h>
 #include <sys/types.h>
 
 #include "base/status.h"
@@ -27,6 +28,7 @@ struct hth_local_worker_opts {
     uint32_t threads;
     uint64_t memory_bytes; /* 0: what is free */
     const char *log_level;
+    const cpu_set_t *cpus; /* where it runs; NULL: anywhere */
 };
 
 /* Start one. The code goes by environment: arguments are visible to every

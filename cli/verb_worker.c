@@ -39,6 +39,7 @@ int hth_verb_worker(const struct hth_args *args, struct hth_err *err)
 {
     char state[HTH_PATH_BYTES_MAX];
     char store[HTH_PATH_BYTES_MAX];
+    char profile[HTH_PATH_BYTES_MAX];
     char host[HTH_HOST_BYTES_MAX];
     struct hth_worker_opts opts = {
         .host = host,
@@ -53,6 +54,8 @@ int hth_verb_worker(const struct hth_args *args, struct hth_err *err)
     int rc =
         hth_parse_address(hth_args_text(args, "join"), host, &opts.port, err);
 
+    if (hth_path_state("profile", profile, sizeof profile, NULL) == HTH_OK)
+        opts.profile_path = profile;
     if (rc == HTH_OK)
         rc = hth_state_option(args, "worker", state, &opts.state_dir, err);
     if (rc == HTH_OK)

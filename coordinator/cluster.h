@@ -57,7 +57,9 @@ struct hth_cluster_opts {
     uint32_t wait_ms;      /* how long a request waits for devices; 0: 60 s */
     uint32_t grace_ms;     /* how long a lost device is waited for before
                               automatic shares do without it; 0: 10 s */
-    bool progress;         /* lines about transfers on stderr */
+    const char *profile_path; /* worker/profile.h, borrowed for the opening;
+                                 NULL: the machine is measured */
+    bool progress;            /* lines about transfers on stderr */
     const struct hth_cluster_http *http; /* copied; NULL: no HTTP */
 };
 

@@ -371,7 +371,8 @@ static int init_state(struct hth_cluster *c, const struct hth_cluster_opts *o,
 static void fill_machine(struct hth_cluster *c)
 {
     c->threads = c->opts.threads > 0 ? c->opts.threads : hth_probe_cores();
-    hth_probe_machine(&c->probe, c->threads);
+    hth_probe_machine(&c->probe, c->threads, c->opts.profile_path);
+    c->opts.profile_path = NULL;
     c->memory_bytes =
         c->opts.memory_bytes > 0 ? c->opts.memory_bytes : c->probe.memory_bytes;
 }

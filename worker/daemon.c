@@ -327,7 +327,7 @@ static int open_uplink(struct daemon *w, struct hth_err *err)
     struct hth_probe probe;
     ssize_t n;
 
-    hth_probe_machine(&probe, w->threads);
+    hth_probe_machine(&probe, w->threads, o->profile_path);
     w->memory_bytes =
         o->memory_bytes > 0 ? o->memory_bytes : probe.memory_bytes;
     u.control_port = (uint16_t)(o->port + 1);

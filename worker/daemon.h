@@ -27,6 +27,7 @@ struct hth_worker_opts {
     uint64_t store_limit_bytes; /* 0: no limit */
     bool verify_store;          /* hash every block again before use */
     const char *state_dir;      /* key and certificate; made 0700 if missing */
+    const char *profile_path;   /* worker/profile.h; NULL: measured at start */
 };
 
 /* Run until *stop is nonzero (looked at every 100 ms at least; may be set by

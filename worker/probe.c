@@ -8,13 +8,10 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-#include "base/clock.h"
-#include "base/mem.h"
 #include "kernels/ops.h"
-#include "kernels/pool.h"
+#include "worker/profile.h"
 
 #define READ_BYTES (64u << 20) /* beyond any last-level cache of a home */
-#define PASSES 3u
 
 uint32_t hth_probe_cores(void)
 {
@@ -57,49 +54,21 @@ uint64_t hth_probe_memory(void)
     return mem;
 }
 
-struct reader {
-    const uint64_t *data; /* [READ_BYTES / 8] */
-    uint64_t sum[HTH_THREADS_MAX];
-};
-
-static void read_part(void *ctx, uint32_t thread, uint32_t threads)
+/* What is kept is better than what a moment shows. */
+static double read_rate(uint32_t threads, const char *profile_path)
 {
-    struct reader *r = ctx;
-    uint64_t first, count, i, sum = 0;
+    struct hth_profile *p = malloc(sizeof *p);
+    double rate = 0;
 
-    hth_split(READ_BYTES / 8, 64, thread, threads, &first, &count);
-    for (i = 0; i < count; i++)
-        sum += r->data[first + i];
-    r->sum[thread] = sum;
+    if (p != NULL && profile_path != NULL &&
+        hth_profile_load(p, profile_path, NULL) == HTH_OK)
+        rate = hth_profile_read_rate(p, threads);
+    free(p);
+    return rate > 0 ? rate : hth_profile_measure_read(threads, READ_BYTES, 0);
 }
 
-/* The best of a few passes: other programs can only make it slower. */
-static double read_rate(uint32_t threads)
-{
-    struct reader *r = calloc(1, sizeof *r);
-    struct hth_pool *pool = NULL;
-    void *data = hth_mem_alloc(READ_BYTES);
-    uint64_t t, best = 0;
-    uint32_t i;
-
-    if (r != NULL && data != NULL &&
-        hth_pool_start(&pool, threads, false, NULL) == HTH_OK) {
-        memset(data, 1, READ_BYTES);
-        r->data = data;
-        for (i = 0; i < PASSES; i++) {
-            t = hth_now_ns();
-            hth_pool_run(pool, read_part, r);
-            t = hth_now_ns() - t;
-            best = best == 0 || t < best ? t : best;
-        }
-    }
-    hth_pool_stop(pool);
-    hth_mem_free(data);
-    free(r);
-    return best > 0 ? (double)READ_BYTES * 1e9 / (double)best : 0;
-}
-
-void hth_probe_machine(struct hth_probe *out, uint32_t threads)
+void hth_probe_machine(struct hth_probe *out, uint32_t threads,
+                       const char *profile_path)
 {
     struct utsname u;
 
@@ -109,5 +78,6 @@ void hth_probe_machine(struct hth_probe *out, uint32_t threads)
              uname(&u) == 0 ? u.machine : "unknown");
     snprintf(out->isa, sizeof out->isa, "%s", hth_isa_name());
     out->memory_bytes = hth_probe_memory();
-    out->read_bytes_per_s = read_rate(threads > 0 ? threads : out->cores);
+    out->read_bytes_per_s =
+        read_rate(threads > 0 ? threads : out->cores, profile_path);
 }

@@ -16,8 +16,11 @@ struct hth_probe {
     double read_bytes_per_s; /* all threads together */
 };
 
-/* threads: how many will compute; 0 means one per core. */
-void hth_probe_machine(struct hth_probe *out, uint32_t threads);
+/* threads: how many will compute; 0 means one per core. profile_path: the read
+ * rate comes from the profile kept there, if it is this machine's (worker/
+ * profile.h); NULL, or none: it is measured. */
+void hth_probe_machine(struct hth_probe *out, uint32_t threads,
+                       const char *profile_path);
 /* The cores this process may use; at least 1. */
 uint32_t hth_probe_cores(void);
 /* Memory that a process may still take, bytes; 0 when unknown. */

@@ -84,8 +84,8 @@ struct hth_profile_opts {
 HTH_MUST_CHECK int hth_profile_measure(struct hth_profile *out,
                                        const struct hth_profile_opts *opts,
                                        struct hth_err *err);
-/* Only reading memory, with this many threads: bytes per second, best of what
- * fits in `ms`; 0 without memory. */
-double hth_profile_measure_read(uint32_t threads, uint32_t ms);
+/* Only reading memory, `bytes` of it, with this many threads: bytes per
+ * second, best of three or of what fits in `ms`; 0 without memory. */
+double hth_profile_measure_read(uint32_t threads, size_t bytes, uint32_t ms);
 
 #endif

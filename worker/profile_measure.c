@@ -53,14 +53,14 @@ static void read_part(void *ctx, uint32_t thread, uint32_t threads)
         r->sum[thread] += sums[j];
 }
 
-/* Seconds of the fastest of the runs that fit into `ms`; at least two. */
+/* Seconds of the fastest of the runs that fit into `ms`; at least three. */
 static double fastest_s(struct hth_pool *pool, hth_pool_fn fn, void *ctx,
                         uint32_t ms)
 {
     uint64_t begin = hth_now_ns(), best = UINT64_MAX;
     uint32_t runs = 0;
 
-    while (runs < 2 || hth_now_ns() - begin < (uint64_t)ms * 1000000u) {
+    while (runs < 3 || hth_now_ns() - begin < (uint64_t)ms * 1000000u) {
         uint64_t t = hth_now_ns();
 
         hth_pool_run(pool, fn, ctx);
@@ -71,19 +71,19 @@ static double fastest_s(struct hth_pool *pool, hth_pool_fn fn, void *ctx,
     return (double)(best > 0 ? best : 1) * 1e-9;
 }
 
-double hth_profile_measure_read(uint32_t threads, uint32_t ms)
+double hth_profile_measure_read(uint32_t threads, size_t bytes, uint32_t ms)
 {
     struct reader *r = calloc(1, sizeof *r);
     struct hth_pool *pool = NULL;
-    void *data = hth_mem_alloc(READ_BYTES);
+    void *data = hth_mem_alloc(bytes);
     double rate = 0;
 
     if (r != NULL && data != NULL &&
         hth_pool_start(&pool, threads, false, NULL) == HTH_OK) {
-        memset(data, 1, READ_BYTES);
+        memset(data, 1, bytes);
         r->data = data;
-        r->words = READ_BYTES / 8;
-        rate = READ_BYTES / fastest_s(pool, read_part, r, ms);
+        r->words = bytes / 8;
+        rate = (double)bytes / fastest_s(pool, read_part, r, ms);
     }
     hth_pool_stop(pool);
     hth_mem_free(data);
@@ -169,8 +169,10 @@ static int make_product(struct product *p, uint32_t type, uint32_t threads)
     return HTH_OK;
 }
 
-static double product_s(struct product *p, uint32_t ms)
+/* As thread 0 of a pool of one, so that one loop times everything. */
+static void multiply(void *ctx, uint32_t thread, uint32_t threads)
 {
+    struct product *p = ctx;
     const size_t ldy = p->w.rows;
     const struct hth_matmul_job job = {.w = &p->w,
                                        .y = &p->y,
@@ -180,18 +182,10 @@ static double product_s(struct product *p, uint32_t ms)
                                        .ldx = COLS,
                                        .n = p->rows,
                                        .scratch = p->scratch};
-    uint64_t begin = hth_now_ns(), best = UINT64_MAX;
-    uint32_t runs = 0;
 
-    while (runs < 2 || hth_now_ns() - begin < (uint64_t)ms * 1000000u) {
-        uint64_t t = hth_now_ns();
-
-        hth_matmul(p->pool, &job);
-        t = hth_now_ns() - t;
-        best = t < best ? t : best;
-        runs++;
-    }
-    return (double)(best > 0 ? best : 1) * 1e-9;
+    (void)thread;
+    (void)threads;
+    hth_matmul(p->pool, &job);
 }
 
 static void measure_format(struct product *p, uint32_t ms,
@@ -200,12 +194,12 @@ static void measure_format(struct product *p, uint32_t ms,
     uint32_t rows = p->w.rows;
 
     p->rows = 1;
-    out->decode_bytes_per_s =
-        (double)rows * (double)p->w.row_bytes / product_s(p, ms);
+    out->decode_bytes_per_s = (double)rows * (double)p->w.row_bytes /
+                              fastest_s(NULL, multiply, p, ms);
     p->rows = PREFILL_ROWS;
     p->w.rows = rows < PREFILL_W_ROWS ? rows : PREFILL_W_ROWS;
-    out->prefill_ops_per_s =
-        2.0 * p->w.rows * COLS * PREFILL_ROWS / product_s(p, ms);
+    out->prefill_ops_per_s = 2.0 * p->w.rows * COLS * PREFILL_ROWS /
+                             fastest_s(NULL, multiply, p, ms);
     p->w.rows = rows;
 }
 
@@ -290,7 +284,7 @@ static int measure_reads(struct hth_profile *p,
         tell(o, "memory");
         p->read[i].threads = counts[i];
         p->read[i].bytes_per_s =
-            hth_profile_measure_read(counts[i], o->figure_ms);
+            hth_profile_measure_read(counts[i], READ_BYTES, o->figure_ms);
         if (p->read[i].bytes_per_s <= 0)
             return hth_fail(err, HTH_ENOMEM, "no memory to measure with");
         p->reads = i + 1;
