@@ -130,6 +130,7 @@
 
 /* Console */
 #define HTH_QR_BYTES_MAX 512u /* text of one QR code */
+#define HTH_WATCHES_MAX 64u   /* pages that watch the cluster */
 /* Benchmarks */
 #define HTH_BENCH_REPETITIONS_MAX 1000u
 #define HTH_BENCH_TESTS_MAX 256u

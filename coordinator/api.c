@@ -198,6 +198,7 @@ static void on_wake(void *ctx)
 static void on_tick(void *ctx, uint64_t now_ms)
 {
     hth__api_calls_tick(ctx, now_ms);
+    hth__api_watches_tick(ctx, now_ms);
 }
 
 static int open_chat(struct hth_api *a, struct hth_err *err)

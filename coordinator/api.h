@@ -53,7 +53,8 @@ struct hth_api_opts {
     const struct hth_spec *spec;
     const struct hth_tokenizer *tokenizer; /* NULL: no prompts */
     struct hth_engine *engine;
-    uint32_t ctx; /* positions of one sequence */
+    uint32_t ctx;           /* positions of one sequence */
+    uint32_t kv_type, wire; /* of plans: kernels/type.h, net/star.h */
     struct hth_api_cluster cluster;
 };
 

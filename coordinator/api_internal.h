@@ -194,6 +194,18 @@ struct api_route {
     const struct api_dialect *dialect; /* instead of serve */
 };
 
+/* A page that is told of the cluster each second; x NULL: none. */
+struct api_watch {
+    struct hth_http_exchange *x;
+};
+
+/* Tokens per second, over the second before told_ms. */
+struct api_rate {
+    uint64_t told_ms;
+    struct hth_engine_totals told;
+    double decode, prefill;
+};
+
 struct hth_api {
     struct hth_api_opts o;
     struct hth_http *http;
@@ -205,7 +217,12 @@ struct hth_api {
     bool closing;
     int64_t started_s;
     uint64_t started_ms;
+    struct api_watch watch[HTH_WATCHES_MAX];
+    struct api_rate rate;
 };
+
+/* api_console.c */
+void hth__api_watches_tick(struct hth_api *a, uint64_t now_ms);
 
 const struct api_route *hth__api_routes(uint32_t *count);
 

@@ -3,6 +3,11 @@
 #include "coordinator/api_serve.h"
 
 static const struct api_route routes[] = {
+    {"GET", "/", SHAPE_OPENAI, true, hth__serve_console, NULL},
+    {"GET", "/v1/cluster", SHAPE_OPENAI, false, hth__serve_cluster, NULL},
+    {"GET", "/v1/cluster/events", SHAPE_OPENAI, false, hth__serve_watch, NULL},
+    {"GET", "/v1/cluster/plan", SHAPE_OPENAI, false, hth__serve_plan, NULL},
+    {"POST", "/v1/cluster/pair", SHAPE_OPENAI, false, hth__serve_pair, NULL},
     {"GET", "/health", SHAPE_OPENAI, true, hth__serve_health, NULL},
     {"GET", "/v1/health", SHAPE_OPENAI, true, hth__serve_health, NULL},
     {"GET", "/v1/models", SHAPE_OPENAI, true, hth__serve_models, NULL},

@@ -31,6 +31,13 @@ void hth__openai_fail(struct api_call *c, const struct api_fault *f);
 /* api_llama.c */
 void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x);
 
+/* api_console.c */
+void hth__serve_console(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_cluster(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_watch(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_plan(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_pair(struct hth_api *a, struct hth_http_exchange *x);
+
 /* api_info.c */
 void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_models(struct hth_api *a, struct hth_http_exchange *x);

@@ -117,6 +117,8 @@ int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
                              .tokenizer = c->tokenizer,
                              .engine = c->engine,
                              .ctx = c->ctx,
+                             .kv_type = c->opts.kv_type,
+                             .wire = c->opts.wire,
                              .model = c->model_name};
 
     c->http = *c->opts.http;

@@ -61,6 +61,7 @@ static void put_self(struct hth_cluster *c, struct hth_buf *list)
     n.read_bytes_per_s = c->probe.read_bytes_per_s;
     n.shard_bytes = shard_bytes(c, n.rank);
     n.done_bytes = c->session.loaded ? n.shard_bytes : 0;
+    hth_engine_phases(c->engine, &n.phases);
     hth_msg_put_node(list, &n);
 }
 
@@ -86,6 +87,7 @@ static void put_member(struct hth_cluster *c, int i, uint64_t now_ms,
     n.done_bytes = n.rank > 0 ? v->report.done_bytes : 0;
     n.sent_bytes = v->sent_bytes;
     n.seen_ms_ago = v->seen_ms > 0 ? now_ms - v->seen_ms : 0;
+    n.phases = v->report.phases;
     snprintf(n.text, sizeof n.text, "%s", v->why.text);
     hth_msg_put_node(list, &n);
 }

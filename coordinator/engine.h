@@ -127,6 +127,14 @@ struct hth_cache_stats {
     uint64_t kept_positions; /* of them, shared ones once */
 };
 void hth_engine_cache_stats(struct hth_engine *e, struct hth_cache_stats *out);
+/* Tokens since the engine was opened: prompt tokens computed, tokens found in
+ * the cache, tokens generated. Any thread. */
+struct hth_engine_totals {
+    uint64_t prompt_tokens, cached_tokens, generated_tokens;
+};
+void hth_engine_totals(struct hth_engine *e, struct hth_engine_totals *out);
+/* Where rank 0's time went. Any thread. */
+void hth_engine_phases(struct hth_engine *e, struct hth_phases *out);
 
 /* End a request within a step; on_end gets HTH_ECANCELLED. Unknown ids are
  * ignored. */

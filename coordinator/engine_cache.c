@@ -19,6 +19,52 @@ static const struct hth_session *session(const struct hth_engine *e)
     return hth_rank_session(e->rank);
 }
 
+/* The links' waits, of which the longest counts: they run side by side. */
+static uint64_t waited(const struct hth_engine *e)
+{
+    uint64_t longest = 0;
+
+    for (uint32_t i = 0; i + 1 < e->ranks; i++) {
+        struct hth_link_counters c = {0};
+
+        if (e->link[i] != NULL)
+            hth_link_counters(e->link[i], &c);
+        longest = c.wait_ns > longest ? c.wait_ns : longest;
+    }
+    return longest;
+}
+
+static void publish_phases(struct hth_engine *e)
+{
+    uint64_t now = waited(e);
+    struct hth_rank_stats s;
+
+    hth_rank_note(e->rank, 0, now > e->waited_ns ? now - e->waited_ns : 0);
+    e->waited_ns = now;
+    hth_rank_stats(e->rank, &s);
+    atomic_store(&e->phase_steps, s.phases.steps);
+    atomic_store(&e->phase_ns[0], s.phases.compute_ns);
+    atomic_store(&e->phase_ns[1], s.phases.transfer_ns);
+    atomic_store(&e->phase_ns[2], s.phases.wait_ns);
+    atomic_store(&e->phase_ns[3], s.phases.disk_ns);
+}
+
+void hth_engine_totals(struct hth_engine *e, struct hth_engine_totals *out)
+{
+    out->prompt_tokens = atomic_load(&e->read_tokens);
+    out->cached_tokens = atomic_load(&e->found_tokens);
+    out->generated_tokens = atomic_load(&e->made_tokens);
+}
+
+void hth_engine_phases(struct hth_engine *e, struct hth_phases *out)
+{
+    out->steps = atomic_load(&e->phase_steps);
+    out->compute_ns = atomic_load(&e->phase_ns[0]);
+    out->transfer_ns = atomic_load(&e->phase_ns[1]);
+    out->wait_ns = atomic_load(&e->phase_ns[2]);
+    out->disk_ns = atomic_load(&e->phase_ns[3]);
+}
+
 /* Before a request's end is told, so that its caller sees what it left. */
 void hth_engine__cache_publish(struct hth_engine *e)
 {
@@ -26,6 +72,7 @@ void hth_engine__cache_publish(struct hth_engine *e)
     atomic_store(&e->cache_used, hth_slots_used(e->slots));
     atomic_store(&e->cache_kept, hth_prefix_slots(e->prefix));
     atomic_store(&e->cache_kept_positions, hth_prefix_positions(e->prefix));
+    publish_phases(e);
 }
 
 int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err)
@@ -182,8 +229,10 @@ bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
         hth_prefix_pin(e->prefix, from, is_live(e, from));
     if (t->seq == HTH_SLOT_NONE)
         return false;
-    if (n > 0 && fork_from(e, from, t->seq, n))
+    if (n > 0 && fork_from(e, from, t->seq, n)) {
         t->pos = t->stats.cached_tokens = n;
+        atomic_fetch_add(&e->found_tokens, n);
+    }
     e->live[t->seq] = true;
     e->positions_used += t->need;
     return true;

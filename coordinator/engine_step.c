@@ -429,6 +429,7 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
         return HTH_OK;
     hth_sampler_accept(t->sampler, id);
     t->tokens[t->r.count + t->stats.generated_tokens++] = id;
+    atomic_fetch_add(&e->made_tokens, 1);
     if (t->r.logprobs > 0 && t->r.on_logprobs != NULL) {
         top[0] = (struct hth_logprob){
             id, (float)((double)e->row_logits[id] - total)};
@@ -457,6 +458,8 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
     int rc = HTH_OK;
 
     t->pos += t->rows;
+    if (was_prompt)
+        atomic_fetch_add(&e->read_tokens, t->rows);
     if (was_prompt && t->r.on_prefill != NULL)
         t->r.on_prefill(t->r.ctx, t->pos, t->r.count);
     if (was_prompt && t->r.on_hidden != NULL)

@@ -207,6 +207,15 @@ static void command_fields(struct wire *w, struct hth_msg_command *m)
     }
 }
 
+static void phase_fields(struct wire *w, struct hth_phases *p)
+{
+    f_u64(w, &p->steps);
+    f_u64(w, &p->compute_ns);
+    f_u64(w, &p->transfer_ns);
+    f_u64(w, &p->wait_ns);
+    f_u64(w, &p->disk_ns);
+}
+
 static void report_fields(struct wire *w, struct hth_msg_report *m)
 {
     f_u8(w, &m->state);
@@ -215,7 +224,7 @@ static void report_fields(struct wire *w, struct hth_msg_report *m)
     f_u64(w, &m->total_bytes);
     f_u64(w, &m->fetched_bytes);
     f_u64(w, &m->memory_bytes);
-    f_u64(w, &m->steps);
+    phase_fields(w, &m->phases);
     f_i32(w, &m->status);
     f_text(w, m->text, sizeof m->text);
 }
@@ -356,6 +365,7 @@ static void node_fields(struct wire *w, struct hth_msg_node *m)
     f_u64(w, &m->done_bytes);
     f_u64(w, &m->sent_bytes);
     f_u64(w, &m->seen_ms_ago);
+    phase_fields(w, &m->phases);
     f_text(w, m->text, sizeof m->text);
 }
 

@@ -452,5 +452,5 @@ void hth_duty_report(struct hth_duty *d, struct hth_msg_report *out)
     out->done_bytes = atomic_load(&d->fetch.done_bytes);
     out->total_bytes = atomic_load(&d->fetch.total_bytes);
     out->fetched_bytes = atomic_load(&d->fetch.fetched_bytes);
-    out->steps = stats.steps;
+    out->phases = stats.phases;
 }

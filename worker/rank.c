@@ -27,7 +27,8 @@ struct hth_rank {
     float *logits; /* [HTH_STEP_WANTS_MAX][share.vocab] */
     uint8_t *result;
     /* Snapshot for other threads. */
-    _Atomic uint64_t steps, rows, compute_ns, reduce_ns, kv_bytes;
+    _Atomic uint64_t steps, rows, compute_ns, reduce_ns, wait_ns, disk_ns;
+    _Atomic uint64_t kv_bytes;
 };
 
 static const struct hth_share *my_share(const struct hth_rank *r)
@@ -279,17 +280,12 @@ static int send_result(struct hth_rank *r, struct hth_link *link,
     return rc;
 }
 
-static void publish(struct hth_rank *r)
+static uint64_t waited(const struct hth_link *link)
 {
-    const struct hth_forward_times *t = hth_forward_times(r->forward);
+    struct hth_link_counters c;
 
-    atomic_store_explicit(&r->steps, t->steps, memory_order_relaxed);
-    atomic_fetch_add_explicit(&r->rows, r->step.rows, memory_order_relaxed);
-    atomic_store_explicit(&r->compute_ns, t->compute_ns, memory_order_relaxed);
-    atomic_store_explicit(&r->reduce_ns, t->reduce_ns, memory_order_relaxed);
-    atomic_store_explicit(&r->kv_bytes,
-                          hth_kv_bytes(hth_forward_kv(r->forward)),
-                          memory_order_relaxed);
+    hth_link_counters(link, &c);
+    return c.wait_ns;
 }
 
 static int run_step(struct hth_rank *r, struct hth_link *link,
@@ -299,6 +295,7 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
                           .seq = r->step.seq,
                           .pos = r->step.pos,
                           .x = r->x};
+    uint64_t before = waited(link);
     int rc = reserve(r, err);
 
     if (rc == HTH_OK && b.rows == 0)
@@ -306,10 +303,11 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
     if (rc == HTH_OK)
         rc = hth_forward_step(r->forward, &b, err);
     if (rc == HTH_OK)
+        hth_rank_note(r, b.rows, waited(link) - before);
+    if (rc == HTH_OK)
         rc = send_result(r, link, err);
     if (rc != HTH_OK)
         return fail_step(link, rc, err);
-    publish(r);
     return HTH_OK;
 }
 
@@ -378,13 +376,34 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
     return rc;
 }
 
+void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns)
+{
+    const struct hth_forward_times *t = hth_forward_times(r->forward);
+
+    atomic_store_explicit(&r->steps, t->steps, memory_order_relaxed);
+    atomic_store_explicit(&r->compute_ns, t->compute_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->reduce_ns, t->reduce_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->disk_ns, t->op_ns[HTH_OP_BLOCKS],
+                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->rows, rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->wait_ns, wait_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->kv_bytes,
+                          hth_kv_bytes(hth_forward_kv(r->forward)),
+                          memory_order_relaxed);
+}
+
 void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
 {
-    out->steps = atomic_load_explicit(&r->steps, memory_order_relaxed);
+    uint64_t reduce = atomic_load_explicit(&r->reduce_ns, memory_order_relaxed);
+    struct hth_phases *p = &out->phases;
+
     out->rows = atomic_load_explicit(&r->rows, memory_order_relaxed);
-    out->compute_ns =
-        atomic_load_explicit(&r->compute_ns, memory_order_relaxed);
-    out->reduce_ns = atomic_load_explicit(&r->reduce_ns, memory_order_relaxed);
+    p->steps = atomic_load_explicit(&r->steps, memory_order_relaxed);
+    p->compute_ns = atomic_load_explicit(&r->compute_ns, memory_order_relaxed);
+    p->wait_ns = atomic_load_explicit(&r->wait_ns, memory_order_relaxed);
+    p->disk_ns = atomic_load_explicit(&r->disk_ns, memory_order_relaxed);
+    p->wait_ns = p->wait_ns < reduce ? p->wait_ns : reduce;
+    p->transfer_ns = reduce - p->wait_ns;
     out->kv_bytes = atomic_load_explicit(&r->kv_bytes, memory_order_relaxed);
     out->weight_bytes = r->weight_bytes;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/cursor.h"
+#include "base/phases.h"
 #include "base/status.h"
 #include "model/forward.h"
 #include "net/link.h"
@@ -84,9 +85,13 @@ HTH_MUST_CHECK int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
 /* Empty every slot of the KV cache. */
 void hth_rank_forget(struct hth_rank *r);
 
+/* A step is over, of which wait_ns went by with nothing to send or receive:
+ * for stats. The thread that ran it. */
+void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns);
+
 struct hth_rank_stats {
-    uint64_t steps, rows;
-    uint64_t compute_ns, reduce_ns;
+    uint64_t rows;
+    struct hth_phases phases;
     uint64_t weight_bytes, kv_bytes;
 };
 /* Any thread; a snapshot. */

@@ -374,7 +374,7 @@ function grow() {
 
 /* ---- cluster ----------------------------------------------------------- */
 
-const PHASES = ['compute', 'send', 'receive', 'wait', 'disk'];
+const PHASES = ['compute', 'transfer', 'wait', 'disk'];
 const HISTORY = 120; /* seconds */
 const history = [];
 
@@ -391,14 +391,28 @@ function facts(d) {
   if (d.read_bytes_per_s > 0)
     list.append(fact('Reads', number(d.read_bytes_per_s / 1e9, 1) + ' GB/s'));
   list.append(fact('Threads', `${d.threads} of ${d.cores}`));
-  if (d.link) {
-    list.append(fact('Link', d.link.rtt_ms > 0
-      ? number(d.link.rtt_ms, 2) + ' ms' : d.address));
-    list.append(fact('Sent', bytes(d.link.sent_bytes)));
-    list.append(fact('Received', bytes(d.link.received_bytes)));
-  } else list.append(fact('Link', d.coordinator ? 'this machine' : 'none'));
+  list.append(fact('Link', d.coordinator ? 'this machine' : d.address));
   list.append(fact('Processor', `${d.arch} ${d.isa}`, true));
   return list;
+}
+
+/* Where the last steps' time went, in ms per step, from the sums of two
+ * tellings; what was shown last stays while nothing runs. */
+const times = new Map();
+
+function stepTime(d) {
+  const kept = times.get(d.id) || {};
+  const steps = d.time.steps - (kept.sums ? kept.sums.steps : 0);
+  if (steps > 0) {
+    const fresh = !kept.sums || steps > d.time.steps;
+    kept.ms = {};
+    for (const p of PHASES)
+      kept.ms[p] = (d.time[p + '_s'] - (fresh ? 0 : kept.sums[p + '_s'])) *
+        1000 / steps;
+  } else if (steps < 0) kept.ms = null;
+  kept.sums = d.time;
+  times.set(d.id, kept);
+  return kept.ms;
 }
 
 function timeBar(t) {
@@ -406,7 +420,7 @@ function timeBar(t) {
   const text = PHASES.filter((p) => t[p] > 0)
     .map((p) => `${p} ${number(t[p], 2)} ms`).join(', ');
   const bar = make('div', { class: 'bar', role: 'img', title: text,
-    'aria-label': 'Time per token: ' + text });
+    'aria-label': 'Time per step: ' + text });
   for (const p of PHASES) {
     if (!(t[p] > 0)) continue;
     const part = make('i', { class: p });
@@ -414,7 +428,7 @@ function timeBar(t) {
     bar.append(part);
   }
   return make('div', {}, bar, make('small', {},
-    `${number(total, 1)} ms per token: ${text}`));
+    `${number(total, 1)} ms per step: ${text}`));
 }
 
 const TONE = { ready: 'ready', idle: 'busy', loading: 'busy',
@@ -429,7 +443,8 @@ function device(d) {
       make('b', {}, d.name),
       make('span', { class: 'what' }, d.state + loading)),
     facts(d));
-  if (d.token_ms) li.append(timeBar(d.token_ms));
+  const ms = d.rank >= 0 && stepTime(d);
+  if (ms) li.append(timeBar(ms));
   if (d.reason) li.append(make('p', { class: 'why' }, d.reason));
   return li;
 }
