@@ -13,6 +13,7 @@
 #include "cli/model_opts.h"
 #include "cli/signals.h"
 #include "cli/tempdir.h"
+#include "cli/paths.h"
 #include "coordinator/client.h"
 
 #define LOOK_MS 100u
@@ -21,6 +22,7 @@ struct hth_local {
     struct hth_local_opts opts;
     struct hth_tempdir temp; /* zeroed with one rank */
     char store[HTH_PATH_BYTES_MAX];
+    char own_store[HTH_PATH_BYTES_MAX]; /* of rank 0; empty: none */
     char state[HTH_PATH_BYTES_MAX];
     struct hth_cluster *cluster;
     struct hth_local_worker workers[HTH_RANKS_MAX];
@@ -122,6 +124,7 @@ static int open_cluster(struct hth_local *l, struct hth_err *err)
         .kv_type = o->kv_type,
         .ctx = o->ctx,
         .state_dir = o->ranks == 1 ? NULL : l->state,
+        .store_dir = l->own_store[0] != '\0' ? l->own_store : NULL,
         .name = "local-0",
         .no_compute = o->shares[0] <= 0.0,
     };
@@ -249,6 +252,11 @@ static int start(struct hth_local *l, struct hth_err *err)
     int rc = HTH_OK;
 
     hth_cpus_find(&l->cpus);
+    /* Without a home there is nowhere to stream from; most need not. */
+    if (l->opts.store_dir != NULL)
+        snprintf(l->own_store, sizeof l->own_store, "%s", l->opts.store_dir);
+    else if (hth_path_store(l->own_store, sizeof l->own_store, NULL) != HTH_OK)
+        l->own_store[0] = '\0';
     if (l->opts.ranks > 1)
         rc = make_directories(l, err);
     bind_rank0(l);

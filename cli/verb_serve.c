@@ -186,7 +186,7 @@ static int serve(const struct hth_cluster_opts *opts, struct hth_err *err)
 
 int hth_verb_serve(const struct hth_args *args, struct hth_err *err)
 {
-    char state[HTH_PATH_BYTES_MAX];
+    char state[HTH_PATH_BYTES_MAX], store[HTH_PATH_BYTES_MAX];
     char profile[HTH_PATH_BYTES_MAX];
     struct hth_cluster_opts opts;
     struct serve_http http = {.file = NULL};
@@ -194,6 +194,8 @@ int hth_verb_serve(const struct hth_args *args, struct hth_err *err)
 
     if (hth_path_state("profile", profile, sizeof profile, NULL) == HTH_OK)
         opts.profile_path = profile;
+    if (hth_path_store(store, sizeof store, NULL) == HTH_OK)
+        opts.store_dir = store;
     if (rc == HTH_OK && !hth_args_flag(args, "no-http")) {
         rc = fill_http(&http, args, err);
         opts.http = &http.o;

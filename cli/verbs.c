@@ -31,10 +31,11 @@
     ROW("threads", 't', INT, "N", .fallback = "0", .max = HTH_THREADS_MAX,   \
         .help = "Threads that compute; 0 is one per core. Ranks started on " \
                 "this machine by one command divide the cores.")
-#define ROW_MEMORY                                                     \
-    ROW("memory", 0, SIZE, "SIZE",                                     \
-        .help = "Memory for weights and KV cache, as 2GiB or 800MiB. " \
-                "Default: what is free.")
+#define ROW_MEMORY                                                       \
+    ROW("memory", 0, SIZE, "SIZE",                                       \
+        .help = "Memory for weights, KV cache and buffers, as 2GiB or "  \
+                "800MiB. Weights that do not fit are streamed from the " \
+                "store. Default: what is free.")
 #define ROW_WIRE                                                               \
     ROW("wire", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f32|f16|q8", \
         .help = "How numbers travel between devices. f32 is exact, q8 is a "   \
@@ -65,7 +66,9 @@
 #define ROW_STORE_LOCAL                                                     \
     ROW("store", 0, DIR, "DIR",                                             \
         .help = "Keep the shards that started workers are sent in DIR for " \
-                "the next time. Default: a temporary one.")
+                "the next time, and weights that stream because they do "   \
+                "not fit --memory. Default: a temporary one; for rank 0 "   \
+                "$XDG_CACHE_HOME/hearth/store.")
 #define ROW_SPECIAL                                                         \
     FLAG("special", 0,                                                      \
          .help =                                                            \

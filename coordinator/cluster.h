@@ -53,6 +53,8 @@ struct hth_cluster_opts {
     uint32_t ctx; /* positions of one sequence; 0: the model's, bounded */
     const char *state_dir; /* certificates, devices, order, socket; made 0700
                               if missing. NULL only when offline */
+    const char *store_dir; /* where weights that do not fit are kept for
+                              streaming; NULL: they must fit */
     const char *name;      /* this device's name; NULL: the host name */
     uint32_t wait_ms;      /* how long a request waits for devices; 0: 60 s */
     uint32_t grace_ms;     /* how long a lost device is waited for before

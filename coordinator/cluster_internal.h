@@ -140,6 +140,7 @@ struct hth_cluster {
     struct hth_probe probe;
     uint32_t threads;
     uint64_t memory_bytes;
+    char packed_dir[PATH_MAX]; /* empty: nowhere to stream weights from */
     uint32_t ctx;
 
     struct hth_gguf *gguf;

@@ -17,11 +17,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/packed_key.h"
 #include "base/version.h"
 #include "coordinator/cluster_loop.h"
 #include "kernels/ops.h"
 
 #define CTX_DEFAULT_MAX 8192u
+#define CTX_LEAST 512u     /* of a context made shorter by itself */
+#define CTX_MEMORY_PART 4u /* of the memory, for the cache of one */
 #define WAIT_DEFAULT_MS 60000u
 #define GRACE_DEFAULT_MS 10000u
 #define SETTLE_MS 1500u
@@ -142,13 +145,15 @@ static void on_wake_requests(void *arg)
 
 static int open_workings(struct hth_cluster *c, struct hth_err *err)
 {
-    struct hth_engine_opts engine = {.gguf = c->gguf,
-                                     .tokenizer = c->tokenizer,
-                                     .threads = c->threads,
-                                     .memory_bytes = c->memory_bytes,
-                                     .lost = on_lost,
-                                     .delivered = hth__cluster_delivered,
-                                     .ctx = c};
+    struct hth_engine_opts engine = {
+        .gguf = c->gguf,
+        .tokenizer = c->tokenizer,
+        .threads = c->threads,
+        .memory_bytes = c->memory_bytes,
+        .store_dir = c->packed_dir[0] != '\0' ? c->packed_dir : NULL,
+        .lost = on_lost,
+        .delivered = hth__cluster_delivered,
+        .ctx = c};
     struct hth_weights_opts weights = {c->gguf, &c->spec, c->state_dir,
                                        &c->stop};
     struct hth_requests_opts requests = {.loop = &c->loop,
@@ -377,6 +382,33 @@ static void fill_machine(struct hth_cluster *c)
         c->opts.memory_bytes > 0 ? c->opts.memory_bytes : c->probe.memory_bytes;
 }
 
+/* Nobody said how long contexts must be: their cache leaves most of a small
+ * memory to the weights. */
+static void fit_ctx(struct hth_cluster *c)
+{
+    uint64_t each = c->shape.kv_cache_bytes * c->shape.kv_heads;
+    uint64_t room = c->memory_bytes / CTX_MEMORY_PART;
+    uint32_t before = c->ctx;
+
+    if (c->opts.ctx != 0 || c->memory_bytes == 0 || each == 0)
+        return;
+    while (c->ctx > CTX_LEAST && each * c->ctx > room)
+        c->ctx /= 2;
+    if (c->ctx != before)
+        hth_log(HTH_LOG_NOTICE, "SHORT-CONTEXT",
+                "%u positions instead of %u, for lack of memory; --ctx says "
+                "otherwise",
+                c->ctx, before);
+}
+
+static int open_packed_dir(struct hth_cluster *c, struct hth_err *err)
+{
+    if (c->opts.store_dir == NULL)
+        return HTH_OK;
+    return hth_packed_dir(c->opts.store_dir, c->packed_dir,
+                          sizeof c->packed_dir, err);
+}
+
 int hth_cluster_open(struct hth_cluster **out,
                      const struct hth_cluster_opts *opts, struct hth_err *err)
 {
@@ -394,8 +426,11 @@ int hth_cluster_open(struct hth_cluster **out,
         status = open_identity(c, err);
     if (status == HTH_OK) {
         fill_machine(c);
-        status = open_workings(c, err);
+        fit_ctx(c);
+        status = open_packed_dir(c, err);
     }
+    if (status == HTH_OK)
+        status = open_workings(c, err);
     hth__cluster_know_devices(c);
     if (status == HTH_OK)
         status = open_sockets(c, err);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "coordinator/cluster_internal.h"
 #include "coordinator/speeds.h"
+#include "worker/memory.h"
 
 #define RETRY_FORM_MS 2000u
 #define KV_POSITIONS_MIN 8192u
@@ -127,7 +128,7 @@ static int plan_auto(struct hth_cluster *c, const struct hth_formation *f,
 {
     struct hth_plan_device device[HTH_RANKS_MAX] = {{0}};
     struct hth_plan_request request = {
-        .devices = device, .ranks = f->ranks, .ctx = KV_POSITIONS_MIN};
+        .devices = device, .ranks = f->ranks, .may_stream = true};
     const struct hth_msg_hello *h;
     uint32_t r;
 
@@ -155,7 +156,9 @@ static int fill_setup(struct hth_cluster *c, const struct hth_formation *f,
                       struct hth_err *err)
 {
     struct hth_session *s = &c->session.setup;
+    uint64_t memory[HTH_RANKS_MAX] = {c->memory_bytes};
     ssize_t n = getrandom(&s->id, sizeof s->id, 0);
+    int rc;
 
     if (n != (ssize_t)sizeof s->id || s->id == 0)
         return hth_fail(err, HTH_EIO, "no random numbers from the kernel");
@@ -166,8 +169,14 @@ static int fill_setup(struct hth_cluster *c, const struct hth_formation *f,
     s->kv_type = c->opts.kv_type;
     s->wire_type = c->opts.wire;
     s->spec = c->spec;
-    return c->opts.share_count > 0 ? plan_explicit(c, f->ranks, err)
-                                   : plan_auto(c, f, err);
+    rc = c->opts.share_count > 0 ? plan_explicit(c, f->ranks, err)
+                                 : plan_auto(c, f, err);
+    if (rc != HTH_OK)
+        return rc;
+    for (uint32_t r = 1; r < f->ranks; r++)
+        memory[r] = c->members.v[f->member[r]].hello.memory_bytes;
+    hth_memory_fit(s, memory);
+    return HTH_OK;
 }
 
 /* Devices outside of the session are told to let go of what they hold. */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "coordinator/engine_internal.h"
+#include "worker/packed_key.h"
 
 /* ---- requests ------------------------------------------------------------ */
 
@@ -390,6 +391,17 @@ int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
     return HTH_OK;
 }
 
+static void unload(struct hth_engine *e)
+{
+    hth_engine__free_step(e);
+    hth_embed_close(e->embed);
+    hth_rank_close(e->rank);
+    free(e->setup);
+    e->setup = NULL;
+    e->embed = NULL;
+    e->rank = NULL;
+}
+
 void hth_engine_close(struct hth_engine *e)
 {
     struct hth_err why;
@@ -411,21 +423,14 @@ void hth_engine_close(struct hth_engine *e)
 
 /* ---- loading and attaching ----------------------------------------------- */
 
-struct gguf_source {
-    const struct hth_gguf *gguf;
-    const struct hth_session *session;
-};
-
-static int read_block(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                      struct hth_err *err)
+static int read_piece(void *ctx, uint32_t index, const struct hth_block *piece,
+                      void *dst, struct hth_err *err)
 {
-    const struct gguf_source *from = ctx;
-    const struct hth_session *s = from->session;
-    struct hth_block b;
+    const struct hth_engine *e = ctx;
 
-    hth_shard_block(&s->spec, &s->plan, 0, index, &b);
-    return hth_block_read(from->gguf, &s->spec, &b,
-                          (struct hth_read){0, dst, bytes}, err);
+    (void)index;
+    return hth_block_read(e->o.gguf, &e->setup->spec, piece,
+                          (struct hth_read){0, dst, piece->bytes}, err);
 }
 
 /* The same weights and buffers can serve another session when all but its id
@@ -453,17 +458,41 @@ static bool same_session(const struct hth_session *a,
     return same;
 }
 
+/* Open the rank; the names of its packed blocks say which file they were cut
+ * from, and how. */
+static int open_rank(struct hth_engine *e, struct hth_rank_opts *o,
+                     struct hth_err *err)
+{
+    uint32_t blocks = hth_shard_blocks(&e->setup->spec);
+    uint8_t *key = malloc((size_t)blocks * HTH_HASH_BYTES);
+    int rc = HTH_OK;
+
+    if (key == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for the list of blocks");
+    if (e->o.store_dir != NULL)
+        rc = hth_packed_keys(e->o.gguf, e->setup, key, err);
+    o->dir = e->o.store_dir;
+    o->key = key;
+    if (rc == HTH_OK)
+        rc = hth_rank_open(&e->rank, o, err);
+    free(key);
+    return rc;
+}
+
 static int load_rank(struct hth_engine *e, const struct hth_session *s,
                      struct hth_err *err)
 {
-    struct gguf_source from = {e->o.gguf, s};
-    struct hth_rank_opts o = {.session = s,
-                              .threads = e->o.threads,
+    struct hth_rank_opts o = {.threads = e->o.threads,
                               .memory_bytes = e->o.memory_bytes,
-                              .source = read_block,
-                              .source_ctx = &from};
-    int rc = hth_rank_open(&e->rank, &o, err);
+                              .source = {e, read_piece}};
+    int rc;
 
+    e->setup = malloc(sizeof *e->setup);
+    if (e->setup == NULL)
+        return hth_fail(err, HTH_ENOMEM, "no memory for a session");
+    *e->setup = *s;
+    o.session = e->setup;
+    rc = open_rank(e, &o, err);
     if (rc != HTH_OK)
         return rc;
     rc = hth_embed_open(&e->embed, e->o.gguf, &hth_rank_session(e->rank)->spec,

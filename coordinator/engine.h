@@ -31,6 +31,7 @@ struct hth_engine_opts {
     const struct hth_tokenizer *tokenizer; /* borrowed; NULL: no end tokens */
     uint32_t threads;
     uint64_t memory_bytes; /* 0: no bound */
+    const char *store_dir; /* for weights that stream; NULL: they must fit */
     /* A worker's link failed: its rank, and a sentence. Engine thread. */
     void (*lost)(void *ctx, uint32_t rank, const struct hth_err *err);
     /* A step's tokens and ends have been delivered: whoever only noted them

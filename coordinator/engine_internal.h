@@ -54,6 +54,7 @@ struct hth_engine {
     uint64_t next_id;
 
     /* Set by load and attach while the engine thread is idle. */
+    struct hth_session *setup; /* of the rank; its source reads by it */
     struct hth_rank *rank;
     struct hth_embed *embed;
     struct hth_link *link[HTH_RANKS_MAX]; /* [ranks - 1] */

@@ -327,6 +327,7 @@ static int run(struct hth_engine *e, struct hth_err *err)
     if (rc != HTH_OK || e->step.wants == 0)
         return rc;
     rc = own_logits(e, err);
+    hth_rank_tell(e->rank);
     return rc == HTH_OK ? receive_results(e, err) : rc;
 }
 

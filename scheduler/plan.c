@@ -194,34 +194,69 @@ static uint64_t missing_in_all(const struct hth_shape *shape,
  * rounds are bounded, and what has not settled by then is too tight. */
 #define AUTO_ROUNDS_MAX 200u
 
+/* Room in each memory for its part of what all together lack, and a little
+ * more, because units are whole. */
+static void stretch(const struct hth_plan_request *q, uint64_t missing,
+                    struct hth_plan_device *devices)
+{
+    double have = 0, factor;
+
+    memcpy(devices, q->devices, q->ranks * sizeof *devices);
+    for (uint32_t r = 0; r < q->ranks; r++)
+        if (devices[r].speed > 0)
+            have += (double)devices[r].memory_bytes;
+    factor = have > 0 ? ((double)missing / have + 1) * 1.05 : 1;
+    for (uint32_t r = 0; r < q->ranks; r++)
+        devices[r].memory_bytes =
+            (uint64_t)((double)devices[r].memory_bytes * factor);
+}
+
+static int settle(const struct hth_shape *shape,
+                  const struct hth_plan_request *q, struct hth_plan *out,
+                  double *weights, struct hth_err *err)
+{
+    uint64_t missing = 0;
+
+    for (uint32_t i = 0; i < AUTO_ROUNDS_MAX; i++) {
+        int rc = hth_plan_make(shape, weights, q->ranks, out, err);
+
+        if (rc != HTH_OK)
+            return rc;
+        missing = shrink(shape, q, out, weights);
+        if (missing == 0)
+            return HTH_OK;
+    }
+    return no_room(missing, q->ranks, err);
+}
+
 int hth_plan_auto(const struct hth_shape *shape,
                   const struct hth_plan_request *q, struct hth_plan *out,
                   double *weights_out, struct hth_err *err)
 {
+    struct hth_plan_device devices[HTH_RANKS_MAX];
+    struct hth_plan_request request = *q;
     double weights[HTH_RANKS_MAX];
-    uint64_t missing;
     struct hth_plan plan;
+    uint64_t missing;
+    int rc;
 
     if (q->ranks == 0 || q->ranks > HTH_RANKS_MAX)
         return hth_fail(err, HTH_EINVAL, "%u devices, 1 to %u are possible",
                         q->ranks, HTH_RANKS_MAX);
     missing = missing_in_all(shape, q);
-    if (missing > 0)
+    if (missing > 0 && !q->may_stream)
         return no_room(missing, q->ranks, err);
+    if (missing > 0) {
+        stretch(q, missing, devices);
+        request.devices = devices;
+    }
     for (uint32_t r = 0; r < q->ranks; r++)
         weights[r] = q->devices[r].speed;
-    for (uint32_t i = 0; i < AUTO_ROUNDS_MAX; i++) {
-        int rc = hth_plan_make(shape, weights, q->ranks, &plan, err);
-
-        if (rc != HTH_OK)
-            return rc;
-        missing = shrink(shape, q, &plan, weights);
-        if (missing == 0) {
-            *out = plan;
-            if (weights_out != NULL)
-                memcpy(weights_out, weights, q->ranks * sizeof *weights);
-            return HTH_OK;
-        }
-    }
-    return no_room(missing, q->ranks, err);
+    rc = settle(shape, &request, &plan, weights, err);
+    if (rc != HTH_OK)
+        return rc;
+    *out = plan;
+    if (weights_out != NULL)
+        memcpy(weights_out, weights, q->ranks * sizeof *weights);
+    return HTH_OK;
 }

@@ -70,7 +70,10 @@ struct hth_plan_device {
 struct hth_plan_request {
     const struct hth_plan_device *devices;
     uint32_t ranks;
-    uint32_t ctx; /* positions of KV cache to leave room for */
+    uint32_t ctx;    /* positions of KV cache to leave room for */
+    bool may_stream; /* weights beyond all memory together are not missing:
+                        shares are as if each memory were larger by the same
+                        factor, so that all stream the same part */
 };
 HTH_MUST_CHECK int hth_plan_auto(const struct hth_shape *shape,
                                  const struct hth_plan_request *request,

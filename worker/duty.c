@@ -12,7 +12,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/fetch.h"
+#include "worker/memory.h"
 #include "worker/rank.h"
+#include "worker/store_source.h"
 
 #define LINK_RETRY_MIN_MS 100u
 #define LINK_RETRY_MAX_MS 2000u
@@ -29,8 +31,9 @@ struct hth_duty {
     struct hth_store_key keys[HTH_BLOCKS_MAX];
     uint32_t key_count;
     struct hth_session session;
-    struct hth_rank *rank; /* may outlive the thread */
-    struct hth_buf setup;  /* of the open rank, session number zeroed */
+    struct hth_rank *rank;           /* may outlive the thread */
+    struct hth_store_source *source; /* of the rank's weights */
+    struct hth_buf setup; /* of the open rank, session number zeroed */
 
     pthread_mutex_t lock; /* guards what follows */
     uint8_t state;        /* enum hth_node_state */
@@ -57,21 +60,6 @@ static void set_state(struct hth_duty *d, uint8_t state,
 
 /* ---- the rank ------------------------------------------------------------ */
 
-static int read_block(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                      struct hth_err *err)
-{
-    struct hth_duty *d = ctx;
-
-    if (atomic_load(&d->stop))
-        return hth_fail(err, HTH_ECANCELLED, "stopped");
-    if (index >= d->key_count || d->keys[index].bytes != bytes)
-        return hth_fail(err, HTH_EFORMAT,
-                        "block %u: the coordinator's list and this device's "
-                        "layout differ; upgrade the older of the two",
-                        index);
-    return hth_store_read(d->opts.store, &d->keys[index], dst, err);
-}
-
 static void drop_rank(struct hth_duty *d)
 {
     pthread_mutex_lock(&d->lock);
@@ -79,6 +67,8 @@ static void drop_rank(struct hth_duty *d)
     pthread_mutex_unlock(&d->lock);
     hth_rank_close(d->rank);
     d->rank = NULL;
+    hth_store_source_close(d->source);
+    d->source = NULL;
     hth_buf_reset(&d->setup);
 }
 
@@ -99,18 +89,38 @@ static void describe_setup(const struct hth_duty *d, struct hth_buf *out)
     free(s);
 }
 
+/* Room in the store for packed blocks, where weights will be streamed. */
+static int make_room(struct hth_duty *d, struct hth_err *err)
+{
+    struct hth_memory_need need;
+
+    hth_memory_need(&d->session, d->session.rank, &need);
+    if (d->opts.memory_bytes == 0 ||
+        need.weights_bytes + need.kv_bytes + need.buffer_bytes <=
+            d->opts.memory_bytes)
+        return HTH_OK;
+    return hth_store_make_room(d->opts.store, need.weights_bytes, err);
+}
+
 static int open_rank(struct hth_duty *d, struct hth_err *err)
 {
     struct hth_rank_opts o = {.session = &d->session,
                               .threads = d->opts.threads,
-                              .memory_bytes = d->opts.memory_bytes,
-                              .source = read_block,
-                              .source_ctx = d};
+                              .memory_bytes = d->opts.memory_bytes};
     struct hth_rank *rank;
     int status;
 
     drop_rank(d);
-    status = hth_rank_open(&rank, &o, err);
+    status = hth_store_source_open(&d->source, d->opts.store, &d->session,
+                                   d->keys, err);
+    if (status != HTH_OK)
+        return status;
+    o.source = hth_store_source(d->source);
+    o.dir = hth_store_source_dir(d->source);
+    o.key = hth_store_source_keys(d->source);
+    status = make_room(d, err);
+    if (status == HTH_OK)
+        status = hth_rank_open(&rank, &o, err);
     if (status != HTH_OK)
         return status;
     d->rank = rank;
@@ -232,8 +242,10 @@ static int serve_once(struct hth_duty *d, struct hth_err *err)
 
 /* A link that ended is dialled again, the weights being in memory; a refusal
  * (the coordinator is forming another session, or is away) is retried until
- * a new command comes. */
-static void serve(struct hth_duty *d)
+ * a new command comes. Weights that could not be read are loaded anew, and
+ * fetched where the store has lost them. Returns when that fails, or stopped.
+ */
+static int serve(struct hth_duty *d, struct hth_err *why)
 {
     struct hth_err err = {0};
     uint32_t delay_ms = LINK_RETRY_MIN_MS;
@@ -243,6 +255,12 @@ static void serve(struct hth_duty *d)
         set_state(d, HTH_NODE_LINKING, NULL);
         err = (struct hth_err){0};
         status = serve_once(d, &err);
+        if (hth_rank_broken(d->rank) && !atomic_load(&d->stop)) {
+            drop_rank(d);
+            status = load(d, why);
+            if (status != HTH_OK)
+                return status;
+        }
         if (status == HTH_OK)
             delay_ms = LINK_RETRY_MIN_MS;
         else
@@ -252,6 +270,7 @@ static void serve(struct hth_duty *d)
         delay_ms =
             delay_ms * 2 < LINK_RETRY_MAX_MS ? delay_ms * 2 : LINK_RETRY_MAX_MS;
     }
+    return HTH_ECANCELLED;
 }
 
 static void *duty_main(void *arg)
@@ -260,9 +279,9 @@ static void *duty_main(void *arg)
     struct hth_err err = {0};
     int status = load(d, &err);
 
-    if (status == HTH_OK) {
-        serve(d);
-    } else if (status != HTH_ECANCELLED) {
+    if (status == HTH_OK)
+        status = serve(d, &err);
+    if (status != HTH_OK && status != HTH_ECANCELLED) {
         err.status = status;
         hth_log(HTH_LOG_ERROR, "LOAD-FAILED", "rank=%u: %s", d->session.rank,
                 err.text);

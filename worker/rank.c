@@ -6,18 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
 #include "worker/group.h"
+#include "worker/memory.h"
 #include "worker/step.h"
 
 struct hth_rank {
     struct hth_session session;
     struct hth_pool *pool;
     struct hth_forward *forward;
-    void **block; /* [blocks], owned; NULL where empty */
-    uint32_t blocks;
+    struct hth_loader *loader;
     uint64_t weight_bytes;
+    bool broken;      /* weights failed a step */
+    uint64_t told_ns; /* when streaming was last logged */
+    struct hth_loader_stats told;
+    uint64_t told_steps, told_compute_ns;
     /* Buffers of the serving loop, made at open. */
     struct hth_step step;
     uint8_t *message;
@@ -39,38 +45,6 @@ static const struct hth_share *my_share(const struct hth_rank *r)
 /* ---- loading ----------------------------------------------------------------
  */
 
-static uint64_t buffer_bytes(const struct hth_session *s)
-{
-    const struct hth_share *share = &s->plan.share[s->rank];
-    uint64_t row = 4ull * (4ull * s->spec.dim + 3ull * share->ff +
-                           4ull * share->heads * s->spec.head_dim);
-
-    return row * s->rows_max + 8ull * HTH_STEP_WANTS_MAX * share->vocab;
-}
-
-/* Fail before anything is allocated when the share cannot fit, with numbers:
- * "killed" is no error message. */
-static int check_budget(const struct hth_rank *r, uint64_t budget,
-                        struct hth_err *err)
-{
-    struct hth_shape shape;
-    uint64_t kv, need;
-
-    hth_spec_shape(&r->session.spec, r->session.kv_type, &shape);
-    kv = hth_share_kv_bytes(&shape, my_share(r)) * r->session.kv_positions_max;
-    need = r->weight_bytes + kv + buffer_bytes(&r->session);
-    if (budget == 0 || need <= budget)
-        return HTH_OK;
-    return hth_fail(err, HTH_EOVERFLOW,
-                    "this share needs %llu MiB (%llu weights, %llu KV cache "
-                    "of %u positions) and the budget is %llu MiB; raise "
-                    "--memory, lower --ctx or give it a smaller share",
-                    (unsigned long long)(need >> 20) + 1,
-                    (unsigned long long)(r->weight_bytes >> 20),
-                    (unsigned long long)(kv >> 20), r->session.kv_positions_max,
-                    (unsigned long long)(budget >> 20));
-}
-
 static int alloc_buffers(struct hth_rank *r, struct hth_err *err)
 {
     const struct hth_session *s = &r->session;
@@ -91,34 +65,28 @@ static int alloc_buffers(struct hth_rank *r, struct hth_err *err)
     return HTH_OK;
 }
 
-static int load_blocks(struct hth_rank *r, const struct hth_rank_opts *o,
+/* Fails before anything is allocated when the share cannot run, with numbers:
+ * "killed" is no error message. */
+static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
                        struct hth_err *err)
 {
-    uint64_t done = 0;
+    struct hth_loader_opts l = {.spec = &r->session.spec,
+                                .plan = &r->session.plan,
+                                .rank = r->session.rank,
+                                .source = o->source,
+                                .dir = o->dir,
+                                .key = o->key};
+    int rc = hth_memory_for_weights(&r->session, o->memory_bytes,
+                                    &l.budget_bytes, err);
 
-    for (uint32_t i = 0; i < r->blocks; i++) {
-        struct hth_block b;
-        int rc;
-
-        hth_shard_block(&r->session.spec, &r->session.plan, r->session.rank, i,
-                        &b);
-        if (b.bytes == 0)
-            continue;
-        r->block[i] = hth_mem_alloc(b.bytes);
-        if (r->block[i] == NULL)
-            return hth_fail(err, HTH_ENOMEM,
-                            "no memory for weights: %llu of %llu MiB loaded",
-                            (unsigned long long)(done >> 20),
-                            (unsigned long long)(r->weight_bytes >> 20));
-        rc = o->source(o->source_ctx, i, r->block[i], b.bytes, err);
-        if (rc != HTH_OK)
-            return rc;
-        hth_forward_bind(r->forward, i, r->block[i]);
-        done += b.bytes;
-        if (o->progress != NULL)
-            o->progress(o->progress_ctx, done, r->weight_bytes);
-    }
-    return HTH_OK;
+    if (rc == HTH_OK)
+        rc = hth_loader_open(&r->loader, &l, err);
+    if (rc == HTH_EOVERFLOW)
+        hth_fail_prefix(err, rc, "this share does not fit %llu MiB of memory",
+                        (unsigned long long)(o->memory_bytes >> 20));
+    if (rc == HTH_OK)
+        hth_forward_source(r->forward, hth_loader_blocks(r->loader));
+    return rc;
 }
 
 static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
@@ -130,10 +98,8 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
                                  .rows_max = r->session.rows_max,
                                  .kv_type = r->session.kv_type,
                                  .ctx_max = r->session.ctx_max};
-    int rc = check_budget(r, o->memory_bytes, err);
+    int rc = hth_isa_init(err);
 
-    if (rc == HTH_OK)
-        rc = hth_isa_init(err);
     if (rc == HTH_OK)
         rc = hth_pool_start(&r->pool, o->threads, false, err);
     if (rc != HTH_OK)
@@ -143,7 +109,7 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
     if (rc == HTH_OK)
         rc = alloc_buffers(r, err);
     if (rc == HTH_OK)
-        rc = load_blocks(r, o, err);
+        rc = open_loader(r, o, err);
     return rc;
 }
 
@@ -156,12 +122,9 @@ int hth_rank_open(struct hth_rank **out, const struct hth_rank_opts *o,
     if (r == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for a rank");
     r->session = *o->session;
-    r->blocks = hth_shard_blocks(&r->session.spec);
-    r->block = calloc(r->blocks, sizeof *r->block);
     r->weight_bytes =
         hth_shard_bytes(&r->session.spec, &r->session.plan, r->session.rank);
-    rc = r->block == NULL ? hth_fail(err, HTH_ENOMEM, "no memory for a rank")
-                          : open_parts(r, o, err);
+    rc = open_parts(r, o, err);
     if (rc != HTH_OK) {
         hth_rank_close(r);
         return rc;
@@ -176,9 +139,7 @@ void hth_rank_close(struct hth_rank *r)
         return;
     hth_forward_close(r->forward);
     hth_pool_stop(r->pool);
-    for (uint32_t i = 0; r->block != NULL && i < r->blocks; i++)
-        hth_mem_free(r->block[i]);
-    free(r->block);
+    hth_loader_close(r->loader);
     hth_mem_free(r->message);
     hth_mem_free(r->x);
     hth_mem_free(r->wanted);
@@ -195,6 +156,16 @@ struct hth_forward *hth_rank_forward(struct hth_rank *r)
 struct hth_pool *hth_rank_pool(struct hth_rank *r)
 {
     return r->pool;
+}
+
+struct hth_loader *hth_rank_loader(struct hth_rank *r)
+{
+    return r->loader;
+}
+
+bool hth_rank_broken(const struct hth_rank *r)
+{
+    return r->broken;
 }
 
 const struct hth_session *hth_rank_session(const struct hth_rank *r)
@@ -247,10 +218,13 @@ static int reserve(struct hth_rank *r, struct hth_err *err)
 
 /* Tell rank 0 why this rank cannot go on, where the link does not know it
  * already; the text ends the requests there. */
-static int fail_step(struct hth_link *link, int rc, const struct hth_err *err)
+static int fail_step(struct hth_rank *r, struct hth_link *link, int rc,
+                     const struct hth_err *err)
 {
-    if (hth_link_error(link)->status == HTH_OK)
+    if (hth_link_error(link)->status == HTH_OK) {
+        r->broken = rc == HTH_EIO || rc == HTH_EHASH || rc == HTH_ENOTFOUND;
         hth_link_abort(link, rc, err->text);
+    }
     return rc;
 }
 
@@ -280,6 +254,41 @@ static int send_result(struct hth_rank *r, struct hth_link *link,
     return rc;
 }
 
+#define TELL_NS 10000000000u /* between two lines about streaming */
+
+/* While weights stream, a line now and then says what a token costs. */
+void hth_rank_tell(struct hth_rank *r)
+{
+    const struct hth_forward_times *t = hth_forward_times(r->forward);
+    struct hth_loader_stats s;
+    uint64_t now = hth_now_ns(), steps = t->steps - r->told_steps;
+
+    if (now - r->told_ns < TELL_NS || steps == 0)
+        return;
+    hth_loader_measured(r->loader,
+                        (double)(t->compute_ns - r->told_compute_ns) * 1e-9 /
+                            (double)steps);
+    hth_loader_stats(r->loader, &s);
+    if (r->told_ns != 0 && s.window.streamed_bytes > 0)
+        hth_log(
+            HTH_LOG_INFO, "WEIGHTS-STREAM",
+            "rank=%u pinned_mib=%llu streamed_mib=%llu read_mib=%llu "
+            "read_mb_s=%.0f stall_ms=%.1f predicted_ms=%.1f bound=%s per "
+            "step of %llu",
+            r->session.rank, (unsigned long long)(s.window.pinned_bytes >> 20),
+            (unsigned long long)(s.window.streamed_bytes >> 20),
+            (unsigned long long)(((s.read_bytes - r->told.read_bytes) >> 20) /
+                                 steps),
+            s.read_bytes_per_s * 1e-6,
+            (double)(s.stall_ns - r->told.stall_ns) * 1e-6 / (double)steps,
+            s.window.token_s * 1e3, hth_window_bound_text(s.window.bound),
+            (unsigned long long)steps);
+    r->told = s;
+    r->told_ns = now;
+    r->told_steps = t->steps;
+    r->told_compute_ns = t->compute_ns;
+}
+
 static uint64_t waited(const struct hth_link *link)
 {
     struct hth_link_counters c;
@@ -307,7 +316,8 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
     if (rc == HTH_OK)
         rc = send_result(r, link, err);
     if (rc != HTH_OK)
-        return fail_step(link, rc, err);
+        return fail_step(r, link, rc, err);
+    hth_rank_tell(r);
     return HTH_OK;
 }
 

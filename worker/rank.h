@@ -1,9 +1,10 @@
-/* rank.h - a rank: its blocks in memory, its KV cache, its step loop.
+/* rank.h - a rank: its weights, its KV cache, its step loop.
  *
  * Used by the worker daemon for ranks >= 1 (hth_rank_serve() on a thread of
- * its own) and by the coordinator's engine for rank 0. Weights are read into
- * memory at load; the loader calls back for each block, so that the store, a
- * local GGUF or a test can feed it. */
+ * its own) and by the coordinator's engine for rank 0. Weights come through
+ * the loader (loader.h), which calls back for what it does not have, so that
+ * the store, a local GGUF or a test can feed it; with less memory than weights
+ * it streams them. */
 #ifndef HTH_WORKER_RANK_H
 #define HTH_WORKER_RANK_H
 
@@ -17,6 +18,7 @@
 #include "model/forward.h"
 #include "net/link.h"
 #include "net/star.h"
+#include "worker/loader.h"
 
 /* Everything a rank must know, as the coordinator sends it; opaque bytes to
  * the control plane. */
@@ -42,28 +44,31 @@ HTH_MUST_CHECK int hth_session_decode(struct hth_session *s,
 
 struct hth_rank;
 
-/* Fill dst with the `bytes` bytes of block `index`. Called for non-empty
- * blocks in order, from the thread that is in hth_rank_open(). */
-typedef int (*hth_block_source)(void *ctx, uint32_t index, void *dst,
-                                uint64_t bytes, struct hth_err *err);
-
 struct hth_rank_opts {
     const struct hth_session *session; /* copied */
     uint32_t threads;                  /* >= 1 */
     uint64_t memory_bytes; /* budget of weights + KV + buffers; 0: no bound */
-    hth_block_source source;
-    void *source_ctx;
-    /* May be NULL: called after each block. */
-    void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
-    void *progress_ctx;
+    struct hth_weight_source source;
+    /* For packed blocks, and what they are called: loader.h. NULL: a share
+     * that does not fit the memory is an error. */
+    const char *dir;
+    const uint8_t *key;
 };
 
-/* Load. HTH_EOVERFLOW says how much memory the share needs and how much the
- * budget is. */
+/* Start loading; the first steps wait for what they need. HTH_EOVERFLOW says
+ * how much memory the share needs and how much the budget is. */
 HTH_MUST_CHECK int hth_rank_open(struct hth_rank **out,
                                  const struct hth_rank_opts *opts,
                                  struct hth_err *err);
 void hth_rank_close(struct hth_rank *r); /* NULL is fine */
+
+/* Did a step fail because weights could not be had? Then only another open
+ * helps, once its source has them again. */
+bool hth_rank_broken(const struct hth_rank *r);
+struct hth_loader *hth_rank_loader(struct hth_rank *r);
+/* After a step: log what streaming costs, every ten seconds at most. For the
+ * engine; hth_rank_serve() does it itself. */
+void hth_rank_tell(struct hth_rank *r);
 
 /* Ranks >= 1: serve the steps that come over the link from rank 0, until the
  * link ends (HTH_EPEER, HTH_ETIMEDOUT, ...) or rank 0 says goodbye (HTH_OK).

@@ -51,7 +51,7 @@ static int make_dirs(const char *path, struct hth_err *err)
 int hth_store_open(struct hth_store **out, const struct hth_store_opts *opts,
                    struct hth_err *err)
 {
-    static const char *const sub[] = {"blocks", "partial", "pins"};
+    static const char *const sub[] = {"blocks", "partial", "pins", "packed"};
     char path[STORE_PATH_MAX];
     struct hth_store *s;
     size_t i;
@@ -59,7 +59,7 @@ int hth_store_open(struct hth_store **out, const struct hth_store_opts *opts,
 
     if (strlen(opts->dir) >= STORE_DIR_MAX)
         return hth_fail(err, HTH_EINVAL, "store path too long: %s", opts->dir);
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < sizeof sub / sizeof sub[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", opts->dir, sub[i]);
         if ((status = make_dirs(path, err)) != HTH_OK)
             return status;
@@ -85,6 +85,11 @@ void hth_store_close(struct hth_store *s)
     free(s->verified);
     free(s->io);
     free(s);
+}
+
+const char *hth_store_dir(const struct hth_store *s)
+{
+    return s->dir;
 }
 
 static void block_path(const struct hth_store *s, const uint8_t *hash,
@@ -257,15 +262,23 @@ bool hth_store_has(struct hth_store *s, const struct hth_store_key *key)
 int hth_store_read(struct hth_store *s, const struct hth_store_key *key,
                    void *dst, struct hth_err *err)
 {
+    return hth_store_read_at(
+        s, &(struct hth_store_read){key, 0, dst, key->bytes}, err);
+}
+
+int hth_store_read_at(struct hth_store *s, const struct hth_store_read *what,
+                      struct hth_err *err)
+{
     char path[STORE_PATH_MAX];
     int fd, status = HTH_OK;
 
-    block_path(s, key->hash, path);
-    fd = open_good(s, key);
+    HTH_ASSERT(what->at + what->n <= what->key->bytes);
+    block_path(s, what->key->hash, path);
+    fd = open_good(s, what->key);
     if (fd < 0)
         return hth_fail(err, HTH_ENOTFOUND, "block %s is not in the store",
                         path);
-    if (read_full(fd, dst, (size_t)key->bytes, 0) != 0)
+    if (read_full(fd, what->dst, (size_t)what->n, what->at) != 0)
         status = hth__store_fail(err, "cannot read", path);
     close(fd);
     return status;

@@ -3,6 +3,7 @@
  *   DIR/blocks/ab/<hash>   whole, verified blocks
  *   DIR/partial/<hash>     what came so far of a block; resumed at its end
  *   DIR/pins/<random>      the blocks a living process uses (locked by it)
+ *   DIR/packed/<hash>      the same blocks for streaming (packed.h)
  *
  * Owns: that directory, also together with other processes: a partial file
  * and a pin file are locked by their writer (flock), blocks appear by rename.
@@ -42,6 +43,8 @@ struct hth_store_key {
     uint8_t hash[HTH_HASH_BYTES];
     uint64_t bytes;
 };
+
+const char *hth_store_dir(const struct hth_store *s); /* borrowed */
 
 /* Is the whole block here and good? Hashes it if it must; a damaged one is
  * deleted and logged (STORE-DAMAGED), and is not here then. */
@@ -83,7 +86,18 @@ HTH_MUST_CHECK int hth_store_read(struct hth_store *s,
                                   const struct hth_store_key *key, void *dst,
                                   struct hth_err *err);
 
-/* Bytes of whole and partial blocks in the directory. */
+/* The same for a part of a block: [at, at + n), within key->bytes. */
+struct hth_store_read {
+    const struct hth_store_key *key;
+    uint64_t at;
+    void *dst;
+    uint64_t n;
+};
+HTH_MUST_CHECK int hth_store_read_at(struct hth_store *s,
+                                     const struct hth_store_read *what,
+                                     struct hth_err *err);
+
+/* Bytes of whole, partial and packed blocks in the directory. */
 uint64_t hth_store_bytes(struct hth_store *s);
 
 #endif

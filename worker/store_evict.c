@@ -21,7 +21,7 @@ struct entry {
     uint8_t hash[HTH_HASH_BYTES];
     uint64_t bytes;
     int64_t used_s, used_ns;
-    bool partial;
+    bool partial, packed;
     bool pinned;
 };
 
@@ -108,9 +108,10 @@ static int add_entry(struct listing *l, const struct entry *e)
 
 /* Add the files of a directory whose names are hashes; others are not ours
  * and are left alone. A partial file counts as used when last written. */
-static void list_dir(struct listing *l, const char *path, bool partial)
+static void list_dir(struct listing *l, const char *path, struct entry kind)
 {
-    struct entry e = {.partial = partial};
+    struct entry e = kind;
+    bool partial = kind.partial;
     struct dirent *d;
     struct stat st;
     DIR *dir = opendir(path);
@@ -138,10 +139,12 @@ static void list_store(const struct hth_store *s, struct listing *l)
 
     for (i = 0; i < 256; i++) {
         snprintf(path, sizeof path, "%s/blocks/%02x", s->dir, i);
-        list_dir(l, path, false);
+        list_dir(l, path, (struct entry){0});
     }
     snprintf(path, sizeof path, "%s/partial", s->dir);
-    list_dir(l, path, true);
+    list_dir(l, path, (struct entry){.partial = true});
+    snprintf(path, sizeof path, "%s/packed", s->dir);
+    list_dir(l, path, (struct entry){.packed = true});
 }
 
 uint64_t hth_store_bytes(struct hth_store *s)
@@ -220,6 +223,10 @@ static bool evict(const struct hth_store *s, const struct entry *e)
     int fd;
 
     hth_hash_hex(e->hash, hex);
+    if (e->packed) {
+        snprintf(path, sizeof path, "%s/packed/%s", s->dir, hex);
+        return unlink(path) == 0;
+    }
     if (!e->partial) {
         snprintf(path, sizeof path, "%s/blocks/%.2s/%s", s->dir, hex, hex);
         return unlink(path) == 0;

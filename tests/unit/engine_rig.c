@@ -10,16 +10,14 @@
 #include "net_cluster.h"
 #include "support.h"
 
-static int source(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                  struct hth_err *err)
+static int source(void *ctx, uint32_t index, const struct hth_block *piece,
+                  void *dst, struct hth_err *err)
 {
     struct member *m = ctx;
-    struct hth_block b;
 
-    hth_shard_block(&m->session.spec, &m->session.plan, m->session.rank, index,
-                    &b);
-    return hth_block_read(m->g, &m->session.spec, &b,
-                          (struct hth_read){0, dst, bytes}, err);
+    (void)index;
+    return hth_block_read(m->g, &m->session.spec, piece,
+                          (struct hth_read){0, dst, piece->bytes}, err);
 }
 
 static void *member_main(void *arg)
@@ -27,10 +25,8 @@ static void *member_main(void *arg)
     struct member *m = arg;
     struct hth_rank *rank;
     struct hth_err err;
-    struct hth_rank_opts o = {.session = &m->session,
-                              .threads = 1,
-                              .source = source,
-                              .source_ctx = m};
+    struct hth_rank_opts o = {
+        .session = &m->session, .threads = 1, .source = {m, source}};
 
     cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);
     m->status = hth_rank_serve(rank, m->link, &err);

@@ -121,7 +121,7 @@ Test(plan, memory_caps_move_the_load)
 {
     struct hth_shape m = shape_of(32, 8, 8192, 32000);
     struct hth_plan_device d[2] = {{1, 60000}, {1, 0}};
-    struct hth_plan_request q = {d, 2, 16};
+    struct hth_plan_request q = {d, 2, 16, false};
     struct hth_plan p;
     double w[2];
 
@@ -138,10 +138,28 @@ Test(plan, says_how_much_is_missing)
 {
     struct hth_shape m = shape_of(32, 8, 8192, 32000);
     struct hth_plan_device d[2] = {{1, 1000}, {1, 1000}};
-    struct hth_plan_request q = {d, 2, 16};
+    struct hth_plan_request q = {d, 2, 16, false};
     struct hth_plan p;
     struct hth_err err;
 
     cr_assert_eq(hth_plan_auto(&m, &q, &p, NULL, &err), HTH_EOVERFLOW);
     cr_assert(strstr(err.text, "MiB of memory are missing") != NULL);
+}
+
+/* Where weights may stream, shares go by memory, and all of the model is
+ * dealt. */
+Test(plan, streams_what_is_missing)
+{
+    struct hth_shape m = shape_of(32, 8, 8192, 32000);
+    struct hth_plan_device d[2] = {{1, 20000}, {1, 60000}};
+    struct hth_plan_request q = {d, 2, 16, true};
+    struct hth_plan p;
+    struct hth_err err;
+    double part;
+
+    cr_assert_eq(hth_plan_auto(&m, &q, &p, NULL, &err), HTH_OK, "%s", err.text);
+    check_cover(&m, &p);
+    part = (double)hth_share_weight_bytes(&m, &p.share[0]) /
+           (double)hth_share_weight_bytes(&m, &p.share[1]);
+    cr_assert(part > 0.2 && part < 0.5, "%g", part);
 }
