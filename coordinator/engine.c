@@ -363,6 +363,8 @@ static void unload(struct hth_engine *e)
     hth_engine__cache_close(e);
     hth_embed_close(e->embed);
     hth_rank_close(e->rank);
+    free(e->setup);
+    e->setup = NULL;
     e->embed = NULL;
     e->rank = NULL;
 }
@@ -389,17 +391,6 @@ int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
     }
     *out = e;
     return HTH_OK;
-}
-
-static void unload(struct hth_engine *e)
-{
-    hth_engine__free_step(e);
-    hth_embed_close(e->embed);
-    hth_rank_close(e->rank);
-    free(e->setup);
-    e->setup = NULL;
-    e->embed = NULL;
-    e->rank = NULL;
 }
 
 void hth_engine_close(struct hth_engine *e)
