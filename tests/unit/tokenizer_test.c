@@ -228,7 +228,6 @@ Test(tokenizer, round_trip_of_every_pre_tokeniser)
 /* ---- texts meant to hurt ----------------------------------------------- */
 
 #define LONG (1u << 20)
-#define LONG_MS_MAX 20000u /* measured: below 1000 on a busy machine */
 
 static void fill(char *dst, const char *unit)
 {
@@ -241,15 +240,14 @@ static void fill(char *dst, const char *unit)
 static void check_long(const struct hth_tokenizer *t, const char *text,
                        size_t n, const char *what)
 {
-    uint64_t start = hth_now_ms();
     struct hth_tokens v = make_encode(t, text, n, false);
 
-    cr_assert_lt(hth_now_ms() - start, LONG_MS_MAX, "%s", what);
-    cr_assert_gt(v.count, n / 200);
+    cr_assert_gt(v.count, n / 200, "%s", what);
     hth_tokens_fini(&v);
 }
 
-/* Quadratic behaviour anywhere would take hours on these. */
+/* Quadratic behaviour anywhere would take hours on these: the runner's
+ * time-out of a test sees to that, no figure here. */
 static void check_hurtful(struct hth_tokenizer *t)
 {
     static const char *const units[] = {"a", " ", "\n", "7", " \t", "!", "'"};
