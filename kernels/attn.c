@@ -18,7 +18,7 @@
 #define Q8_ROW_BYTES 34u                       /* of 32 columns of a row */
 #define Q8_TILE_BYTES (LANES * (2u + Q8_COLS)) /* 16 keys, 32 columns of K */
 /* From so many panels on, a block is widened once for all of them. */
-#define WIDEN_PANELS_MIN 2u
+#define WIDEN_PANELS_MIN 3u
 
 /* ---- layout -------------------------------------------------------------- */
 
@@ -278,9 +278,10 @@ struct work {
     const struct hth_isa *isa;
     uint32_t queries;
     uint32_t panels;
-    float *q;       /* [panels][head_dim][PANEL] */
-    uint32_t *seen; /* [panels][PANEL] */
-    float *k, *v;   /* a widened block */
+    uint32_t per_panel; /* queries, as even as can be */
+    float *q;           /* [panels][head_dim][PANEL] */
+    uint32_t *seen;     /* [panels][PANEL] */
+    float *k, *v;       /* a widened block */
 };
 
 static size_t aligned(size_t bytes)
@@ -315,6 +316,7 @@ static void lay_out(struct work *w, const struct hth_attn_job *job)
     w->isa = hth_isa_now();
     w->queries = job->queries.rows * job->queries.heads;
     w->panels = (w->queries + PANEL - 1) / PANEL;
+    w->per_panel = (w->queries + w->panels - 1) / w->panels;
     w->q = (float *)(void *)at;
     at += q_bytes(w->panels, job->head_dim);
     w->seen = (uint32_t *)(void *)at;
@@ -333,7 +335,8 @@ static void pack_queries(const struct work *w)
     for (uint32_t i = 0; i < w->queries; i++) {
         const float *q =
             from->q + i / from->heads * from->ldq + i % from->heads * dim;
-        float *to = w->q + (size_t)(i / PANEL) * dim * PANEL + i % PANEL;
+        float *to =
+            w->q + (size_t)(i / w->per_panel) * dim * PANEL + i % w->per_panel;
 
         for (uint32_t c = 0; c < dim; c++)
             to[c * PANEL] = q[c] * w->job->scale;
@@ -375,13 +378,13 @@ static uint32_t look(const struct work *w, const struct hth_attn_keys *keys)
 static void fold_panel(const struct work *w, const struct hth_attn_block *b,
                        uint32_t panel)
 {
-    uint32_t first = panel * PANEL, left = w->queries - first;
-    uint32_t dim = w->job->head_dim;
+    uint32_t first = panel * w->per_panel, dim = w->job->head_dim;
+    uint32_t last = first + w->per_panel;
     struct hth_attn_panel p = {
         .block = *b,
-        .q = w->q + (size_t)first * dim,
+        .q = w->q + (size_t)panel * dim * PANEL,
         .seen = w->seen + first,
-        .queries = left < PANEL ? left : PANEL,
+        .queries = (last < w->queries ? last : w->queries) - first,
         .state = hth_attn_state_at(&w->job->state, first, dim)};
 
     for (uint32_t i = 0; i < p.queries; i++)
@@ -390,7 +393,27 @@ static void fold_panel(const struct work *w, const struct hth_attn_block *b,
         w->isa->attn_panel(&p);
 }
 
-static void fold_block(const struct work *w, const struct hth_attn_keys *keys)
+/* Ask for one panel's share of a block: what comes next in memory is no guess
+ * that hardware makes, since blocks lie anywhere. */
+static void fetch_share(const struct work *w, const struct hth_attn_keys *keys,
+                        uint32_t panel)
+{
+    uint32_t groups = (keys->count + LANES - 1) / LANES;
+    size_t k = hth_attn_k_bytes(w->job->type, w->job->head_dim) / KEYS * LANES;
+    size_t v = hth_attn_v_bytes(w->job->type, w->job->head_dim) / KEYS * LANES;
+    size_t lines = (k + v) * groups / HTH_MEM_ALIGN, of_k = k * groups;
+    size_t i = lines * panel / w->panels * HTH_MEM_ALIGN;
+    size_t end = lines * (panel + 1) / w->panels * HTH_MEM_ALIGN;
+
+    for (; i < end && i < of_k; i += HTH_MEM_ALIGN)
+        __builtin_prefetch((const uint8_t *)keys->k + i, 0, 2);
+    for (; i < end; i += HTH_MEM_ALIGN)
+        __builtin_prefetch((const uint8_t *)keys->v + (i - of_k), 0, 2);
+}
+
+/* next: the block after this one, or NULL. */
+static void fold_block(const struct work *w, const struct hth_attn_keys *keys,
+                       const struct hth_attn_keys *next)
 {
     struct hth_attn_block b = {.type = w->job->type,
                                .head_dim = w->job->head_dim,
@@ -407,8 +430,11 @@ static void fold_block(const struct work *w, const struct hth_attn_keys *keys)
         w->isa->attn_widen(&b, (most + LANES - 1) / LANES * LANES, &wide);
         b = wide;
     }
-    for (uint32_t panel = 0; panel < w->panels; panel++)
+    for (uint32_t panel = 0; panel < w->panels; panel++) {
+        if (next != NULL)
+            fetch_share(w, next, panel);
         fold_panel(w, &b, panel);
+    }
 }
 
 void hth_attn_fold(const struct hth_attn_job *job)
@@ -419,9 +445,12 @@ void hth_attn_fold(const struct hth_attn_job *job)
     if (job->queries.rows == 0 || job->blocks == 0)
         return;
     lay_out(&w, job);
+    for (uint32_t panel = 0; panel < w.panels; panel++)
+        fetch_share(&w, &job->keys[0], panel);
     pack_queries(&w);
     for (uint32_t i = 0; i < job->blocks; i++) {
         HTH_ASSERT(job->keys[i].count <= KEYS);
-        fold_block(&w, &job->keys[i]);
+        fold_block(&w, &job->keys[i],
+                   i + 1 < job->blocks ? &job->keys[i + 1] : NULL);
     }
 }

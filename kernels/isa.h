@@ -31,9 +31,10 @@ struct hth_q8 {
     uint8_t *tiles; /* the same rows as packed kernels want them, or NULL */
 };
 
-/* Eight queries (rows times heads of a group) go through a block of keys at a
- * time. */
-#define HTH_ATTN_PANEL 8u
+/* So many queries (rows times heads of a group) go through a block of keys at
+ * a time: six by 64 keys fill the registers of AVX-512, six by 16 those of
+ * AVX2 and NEON. */
+#define HTH_ATTN_PANEL 6u
 
 struct hth_attn_panel {
     struct hth_attn_block block; /* only read */

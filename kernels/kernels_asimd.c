@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "kernels/gemm_neon.h"
+#include "kernels/simd_neon.h"
 
 static bool asimd_usable(void)
 {
@@ -148,32 +149,6 @@ static void asimd_gemm_float(const struct hth_mat *w, uint32_t first,
 
 /* ---- rows -------------------------------------------------------------- */
 
-/* ln 2 in two parts. The first has so few bits that k times it is exact. */
-#define LN2_HIGH 0x1.62ep-1f
-#define LN2_LOW 0x1.0bfbe8p-15f
-
-/* e^x for x <= 88, 0 below -87: 2^k e^r with |r| <= ln 2 / 2 and the Taylor
- * series to r^7, whose remainder is 5e-9. */
-HTH_INLINE float32x4_t exp4(float32x4_t x)
-{
-    static const float coefficient[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120,
-                                        1.0f / 24,   1.0f / 6,   0.5f,
-                                        1.0f,        1.0f};
-    uint32x4_t tiny = vcltq_f32(x, vdupq_n_f32(-87.0f));
-    float32x4_t k, r, sum = vdupq_n_f32(coefficient[0]);
-    int32x4_t exponent;
-
-    x = vminq_f32(vmaxq_f32(x, vdupq_n_f32(-87.0f)), vdupq_n_f32(88.0f));
-    k = vrndnq_f32(vmulq_n_f32(x, 1.44269504f));
-    r = vfmsq_n_f32(x, k, LN2_HIGH);
-    r = vfmsq_n_f32(r, k, LN2_LOW);
-    for (int i = 1; i < 8; i++)
-        sum = vfmaq_f32(vdupq_n_f32(coefficient[i]), sum, r);
-    exponent = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(k), vdupq_n_s32(127)), 23);
-    sum = vmulq_f32(sum, vreinterpretq_f32_s32(exponent));
-    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(sum), tiny));
-}
-
 static void asimd_rmsnorm(float *y, const float *x, const float *w, uint32_t d,
                           float eps)
 {
@@ -259,7 +234,7 @@ static void asimd_rope(float *v, uint32_t heads, uint32_t head_dim,
 
 HTH_INLINE float32x4_t silu4(float32x4_t g)
 {
-    float32x4_t e = exp4(vnegq_f32(g));
+    float32x4_t e = hth_exp4(vnegq_f32(g));
 
     return vdivq_f32(g, vaddq_f32(vdupq_n_f32(1.0f), e));
 }
@@ -302,42 +277,6 @@ static void asimd_axpy(float *x, float a, const float *y, size_t n)
         x[i] += a * y[i];
 }
 
-static float max_of(const float *x, size_t n, float max)
-{
-    float32x4_t m = vdupq_n_f32(max);
-    size_t i = 0;
-
-    for (; i + 4 <= n; i += 4)
-        m = vmaxnmq_f32(m, vld1q_f32(x + i));
-    max = vmaxnmvq_f32(m);
-    for (; i < n; i++)
-        max = fmaxf(max, x[i]);
-    return max;
-}
-
-/* x[i] = e^(x[i] - max); returns their sum. */
-static float exp_row(float *x, size_t n, float max)
-{
-    float32x4_t sum = vdupq_n_f32(0.0f), top = vdupq_n_f32(max);
-    size_t i = 0;
-
-    for (; i + 4 <= n; i += 4) {
-        float32x4_t e = exp4(vsubq_f32(vld1q_f32(x + i), top));
-
-        vst1q_f32(x + i, e);
-        sum = vaddq_f32(sum, e);
-    }
-    if (i < n) {
-        float rest[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-
-        memcpy(rest, x + i, (n - i) * sizeof *rest);
-        vst1q_f32(rest, exp4(vsubq_f32(vld1q_f32(rest), top)));
-        memcpy(x + i, rest, (n - i) * sizeof *rest);
-        sum = vaddq_f32(sum, vld1q_f32(rest));
-    }
-    return vaddvq_f32(sum);
-}
-
 static void scale_row(float *x, size_t n, float by)
 {
     size_t i = 0;
@@ -350,9 +289,9 @@ static void scale_row(float *x, size_t n, float by)
 
 static void asimd_softmax(float *x, size_t n)
 {
-    float max = max_of(x, n, -INFINITY);
+    float max = hth_max_of(x, n, -INFINITY);
 
-    scale_row(x, n, 1.0f / exp_row(x, n, max));
+    scale_row(x, n, 1.0f / hth_exp_row(x, n, max));
 }
 
 static void asimd_f32_to_f16(const float *src, uint16_t *dst, size_t n)
@@ -392,6 +331,8 @@ const struct hth_isa hth_isa_asimd = {
     .softmax = asimd_softmax,
     .f32_to_f16 = asimd_f32_to_f16,
     .f16_to_f32 = asimd_f16_to_f32,
+    .attn_panel = hth__attn_panel_asimd,
+    .attn_widen = hth__attn_widen_asimd,
 };
 
 #endif

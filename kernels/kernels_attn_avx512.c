@@ -76,20 +76,20 @@ HTH_INLINE __m512 next_keys(uint32_t type, struct keys *k)
     return _mm512_mul_ps(load_bytes(at), k->d);
 }
 
-/* Scores of nq queries and nt tiles of 16 keys from `tile` on. */
-HTH_INLINE void score_tiles(uint32_t type, uint32_t nq, uint32_t nt,
-                            const struct hth_attn_panel *p, uint32_t tile,
-                            struct weights *w)
+/* Scores of nq queries and all keys of the block. */
+HTH_INLINE void score_tiles(uint32_t type, uint32_t nq,
+                            const struct hth_attn_panel *p, struct weights *w)
 {
+    const uint32_t nt = KEYS / LANES;
     struct keys k[4];
-    __m512 sum[16], key[4];
+    __m512 sum[24], key[4];
     uint32_t dim = p->block.head_dim;
     const float *q = p->q;
 
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < nt; t++)
-        open_keys(type, &k[t], p, tile + t);
-#pragma GCC unroll 16
+        open_keys(type, &k[t], p, t);
+#pragma GCC unroll 24
     for (uint32_t i = 0; i < nq * nt; i++)
         sum[i] = _mm512_setzero_ps();
     for (uint32_t c = 0; c < dim; c += COLS) {
@@ -102,7 +102,7 @@ HTH_INLINE void score_tiles(uint32_t type, uint32_t nq, uint32_t nt,
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < nt; t++)
                 key[t] = next_keys(type, &k[t]);
-#pragma GCC unroll 8
+#pragma GCC unroll 6
             for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
                 for (uint32_t t = 0; t < nt; t++)
@@ -110,56 +110,78 @@ HTH_INLINE void score_tiles(uint32_t type, uint32_t nq, uint32_t nt,
                                                       key[t], sum[j * nt + t]);
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 6
     for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < nt; t++)
-            _mm512_storeu_ps(w->p[j] + (tile + t) * LANES, sum[j * nt + t]);
+            _mm512_storeu_ps(w->p[j] + t * LANES, sum[j * nt + t]);
 }
 
 /* ---- weights ---------------------------------------------------------------
  */
 
-/* Keep the state as it is: no key to see. */
-static void weigh_nothing(struct weights *w, uint32_t query)
+/* The largest score of what a query sees and of its state. */
+HTH_INLINE float largest(const struct hth_attn_panel *p,
+                         const struct weights *w, uint32_t j)
 {
-    w->keep[query] = 1.0f;
-    for (uint32_t i = 0; i < KEYS; i += LANES)
-        _mm512_storeu_ps(w->p[query] + i, _mm512_setzero_ps());
+    uint32_t seen = p->seen[j];
+    __m512 most = _mm512_set1_ps(p->state.m[j]);
+
+    if (seen == KEYS)
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < KEYS; i += LANES)
+            most = _mm512_max_ps(_mm512_loadu_ps(w->p[j] + i), most);
+    else
+        for (uint32_t i = 0; i < seen; i += LANES)
+            most = _mm512_mask_max_ps(most, hth_first16(seen - i),
+                                      _mm512_loadu_ps(w->p[j] + i), most);
+    return _mm512_reduce_max_ps(most);
 }
 
-/* Scores to weights, and the state's maximum and sum. */
-static void weigh(const struct hth_attn_panel *p, struct weights *w,
-                  uint32_t query)
+/* Scores to weights; returns their sum by lanes. Keys not seen weigh 0. */
+HTH_INLINE __m512 weigh(const struct hth_attn_panel *p, struct weights *w,
+                        uint32_t j, float max)
 {
-    uint32_t seen = p->seen[query];
-    float *m = &p->state.m[query], *l = &p->state.l[query], max;
-    __m512 most = _mm512_set1_ps(*m), sum = _mm512_setzero_ps();
+    uint32_t seen = max == -INFINITY ? 0 : p->seen[j];
+    __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(max);
 
-    for (uint32_t i = 0; i < seen; i += LANES)
-        most = _mm512_mask_max_ps(most, hth_first16(seen - i),
-                                  _mm512_loadu_ps(w->p[query] + i), most);
-    max = _mm512_reduce_max_ps(most);
-    if (max == -INFINITY) {
-        weigh_nothing(w, query);
-        return;
-    }
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < KEYS; i += LANES) {
-        __m512 e = _mm512_setzero_ps();
+        __mmask16 k = seen > i ? hth_first16(seen - i) : 0;
+        __m512 e = hth_exp16(_mm512_sub_ps(_mm512_loadu_ps(w->p[j] + i), top));
 
-        if (i < seen) {
-            e = hth_exp16(_mm512_sub_ps(_mm512_loadu_ps(w->p[query] + i),
-                                        _mm512_set1_ps(max)));
-            e = _mm512_maskz_mov_ps(hth_first16(seen - i), e);
-            sum = _mm512_add_ps(sum, e);
-        }
-        _mm512_storeu_ps(w->p[query] + i, e);
+        e = _mm512_maskz_mov_ps(k, e);
+        sum = _mm512_add_ps(sum, e);
+        _mm512_storeu_ps(w->p[j] + i, e);
     }
-    w->keep[query] = 1.0f;
-    if (*m != max)
-        w->keep[query] = _mm512_cvtss_f32(hth_exp16(_mm512_set1_ps(*m - max)));
-    *m = max;
-    *l = *l * w->keep[query] + hth_sum16(sum);
+    return sum;
+}
+
+/* Scores to weights, and the states' maxima and sums. In three passes over the
+ * queries, so that their long chains of dependent steps overlap. */
+HTH_INLINE void weigh_all(uint32_t nq, const struct hth_attn_panel *p,
+                          struct weights *w)
+{
+    float max[PANEL];
+    __m512 sum[PANEL];
+
+#pragma GCC unroll 6
+    for (uint32_t j = 0; j < nq; j++)
+        max[j] = largest(p, w, j);
+#pragma GCC unroll 6
+    for (uint32_t j = 0; j < nq; j++)
+        sum[j] = weigh(p, w, j, max[j]);
+#pragma GCC unroll 6
+    for (uint32_t j = 0; j < nq; j++) {
+        float *m = &p->state.m[j], *l = &p->state.l[j];
+
+        w->keep[j] = 1.0f;
+        if (*m != max[j])
+            w->keep[j] =
+                _mm512_cvtss_f32(hth_exp16(_mm512_set1_ps(*m - max[j])));
+        *m = max[j];
+        *l = *l * w->keep[j] + hth_sum16(sum[j]);
+    }
 }
 
 /* ---- values ----------------------------------------------------------------
@@ -196,14 +218,14 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq, uint32_t nv,
     uint32_t dim = hth_attn_dim(p->block.head_dim);
     const uint8_t *v = p->block.v;
     float *acc = p->state.acc + c, d[2][KEYS];
-    __m512 sum[16], value[4];
+    __m512 sum[24], value[4];
 
     value_scales(type, p, c, d[0]);
     if (nv > 2)
         value_scales(type, p, c + COLS, d[1]);
     if (type == HTH_Q8_0)
         v += dim / COLS * KEYS * 2;
-#pragma GCC unroll 8
+#pragma GCC unroll 6
     for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < nv; i++)
@@ -215,14 +237,14 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq, uint32_t nv,
         for (uint32_t i = 0; i < nv; i++)
             value[i] = load_value(type, v, (size_t)key * dim + c + i * 16,
                                   type == HTH_Q8_0 ? d[i / 2][key] : 1.0f);
-#pragma GCC unroll 8
+#pragma GCC unroll 6
         for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
             for (uint32_t i = 0; i < nv; i++)
                 sum[j * nv + i] = _mm512_fmadd_ps(_mm512_set1_ps(w->p[j][key]),
                                                   value[i], sum[j * nv + i]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 6
     for (uint32_t j = 0; j < nq; j++)
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < nv; i++)
@@ -232,21 +254,17 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq, uint32_t nv,
 /* ---- a panel ---------------------------------------------------------------
  */
 
-/* Up to 16 sums at a time: 4 tiles of keys or 64 columns for up to 4 queries,
- * half of that for up to 8. */
+/* Up to 24 sums at a time: 4 tiles of keys, or 64 columns. */
 HTH_INLINE void fold(uint32_t type, uint32_t nq, const struct hth_attn_panel *p)
 {
-    const uint32_t wide = nq <= 4 ? 4 : 2;
     uint32_t dim = hth_attn_dim(p->block.head_dim), c = 0;
     struct weights w;
 
-    for (uint32_t tile = 0; tile * LANES < p->keys; tile += wide)
-        score_tiles(type, nq, wide, p, tile, &w);
-    for (uint32_t j = 0; j < nq; j++)
-        weigh(p, &w, j);
-    for (; c + wide * 16 <= dim; c += wide * 16)
-        add_values(type, nq, wide, p, c, &w);
-    if (wide == 4 && c + 32 <= dim) {
+    score_tiles(type, nq, p, &w);
+    weigh_all(nq, p, &w);
+    for (; c + 64 <= dim; c += 64)
+        add_values(type, nq, 4, p, c, &w);
+    if (c + 32 <= dim) {
         add_values(type, nq, 2, p, c, &w);
         c += 32;
     }
@@ -271,12 +289,6 @@ HTH_INLINE void fold_any(uint32_t type, const struct hth_attn_panel *p)
         break;
     case 5:
         fold(type, 5, p);
-        break;
-    case 6:
-        fold(type, 6, p);
-        break;
-    case 7:
-        fold(type, 7, p);
         break;
     default:
         fold(type, PANEL, p);

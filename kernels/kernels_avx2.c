@@ -278,4 +278,6 @@ const struct hth_isa hth_isa_avx2 = {
     .softmax = softmax,
     .f32_to_f16 = f32_to_f16,
     .f16_to_f32 = f16_to_f32,
+    .attn_panel = hth__attn_panel_avx2,
+    .attn_widen = hth__attn_widen_avx2,
 };

@@ -13,7 +13,7 @@
 
 /* Queries of a tile: enough to pay for widening a block, few enough for the
  * second-level cache. */
-#define TILE_QUERIES 64u
+#define TILE_QUERIES 96u
 /* Keys of a chunk; from HTH_CHUNKS_MAX chunks on they double, so that partials
  * stay bounded. */
 #define CHUNK_KEYS 512u
