@@ -1,0 +1,92 @@
+/* pace.c - a budget of time for prompts, kept by running averages. */
+#include "coordinator/pace.h"
+
+#include <string.h>
+
+#define WEIGHT 0.25   /* of a new measurement */
+#define FIRST_ROWS 8u /* a chunk to measure by, when nothing is known */
+
+void hth_pace_init(struct hth_pace *p)
+{
+    memset(p, 0, sizeof *p);
+}
+
+static uint32_t size_of(uint32_t rows)
+{
+    uint32_t i = 0;
+
+    while (i + 1 < HTH_PACE_SIZES && (2u << i) <= rows)
+        i++;
+    return i;
+}
+
+/* Rows of a size not measured yet cost what those of the nearest smaller size
+ * do (larger chunks are cheaper by the row, so this errs to the safe side), or
+ * of the nearest larger one. 0: nothing is known. */
+static double row_cost_ns(const struct hth_pace *p, uint32_t size)
+{
+    uint32_t i;
+
+    for (i = size + 1; i-- > 0;)
+        if (p->row_ns[i] > 0)
+            return p->row_ns[i];
+    for (i = size + 1; i < HTH_PACE_SIZES; i++)
+        if (p->row_ns[i] > 0)
+            return p->row_ns[i];
+    return 0;
+}
+
+uint32_t hth_pace_rows(const struct hth_pace *p, uint32_t decodes,
+                       uint32_t waiting)
+{
+    double step_ns =
+        p->decode_ns[decodes <= HTH_SEQS_MAX ? decodes : HTH_SEQS_MAX];
+    uint32_t size, rows;
+    double cost_ns;
+
+    if (decodes == 0 || waiting == 0)
+        return waiting;
+    if (step_ns <= 0)
+        return 0; /* a step without prompts tells what one costs */
+    for (size = size_of(waiting);; size--) {
+        rows = 1u << size;
+        cost_ns = row_cost_ns(p, size) * rows;
+        if (cost_ns <= 0)
+            return waiting < FIRST_ROWS ? waiting : FIRST_ROWS;
+        if (cost_ns <= HTH_PACE_STALL_STEPS * step_ns || size == 0)
+            break;
+    }
+    return cost_ns <= p->credit_ns ? rows : 0;
+}
+
+static void average(double *old, double now)
+{
+    *old = *old > 0 ? *old + WEIGHT * (now - *old) : now;
+}
+
+void hth_pace_note(struct hth_pace *p, uint32_t decodes, uint32_t prompts,
+                   uint64_t ns)
+{
+    double *step_ns =
+        &p->decode_ns[decodes <= HTH_SEQS_MAX ? decodes : HTH_SEQS_MAX];
+    double added_ns, bound_ns;
+
+    if (decodes == 0) {
+        p->credit_ns = 0;
+        return;
+    }
+    if (prompts == 0) {
+        average(step_ns, (double)ns);
+    } else if (*step_ns > 0) {
+        added_ns = (double)ns - *step_ns;
+        if (added_ns < 1)
+            added_ns = 1;
+        average(&p->row_ns[size_of(prompts)], added_ns / prompts);
+        p->credit_ns -= added_ns;
+    }
+    /* Saved credit would let a later prompt in with a jolt. */
+    bound_ns = HTH_PACE_STALL_STEPS * *step_ns;
+    p->credit_ns += HTH_PACE_GROWTH * *step_ns;
+    if (p->credit_ns > bound_ns)
+        p->credit_ns = bound_ns;
+}

@@ -1,0 +1,159 @@
+/* pace_test.c - the credit for prompts and the fair queue, against a simulated
+ * engine: no clock, no thread. */
+#include <criterion/criterion.h>
+
+#include "coordinator/fair.h"
+#include "coordinator/pace.h"
+
+#define MS 1000000.0
+
+/* A machine whose decode step takes 16 ms plus 1 ms per row beyond the first,
+ * and a prompt row 3 ms, less in large chunks. */
+static uint64_t step_ns(uint32_t decodes, uint32_t prompts)
+{
+    double row = prompts >= 64 ? 2.0 : prompts >= 16 ? 2.5 : 3.0;
+
+    return (uint64_t)(MS * (16.0 + (decodes > 0 ? decodes - 1.0 : 0.0) +
+                            row * prompts));
+}
+
+struct run {
+    double total_ns, longest_ns;
+    uint32_t steps, left;
+};
+
+static struct run read_prompt(struct hth_pace *p, uint32_t decodes,
+                              uint32_t rows)
+{
+    struct run r = {.left = rows};
+
+    while (r.left > 0 && r.steps < 100000) {
+        uint32_t n = hth_pace_rows(p, decodes, r.left < 512 ? r.left : 512);
+        uint64_t ns = step_ns(decodes, n);
+
+        cr_assert(n <= r.left);
+        hth_pace_note(p, decodes, n, ns);
+        r.left -= n;
+        r.steps++;
+        r.total_ns += (double)ns;
+        if ((double)ns > r.longest_ns)
+            r.longest_ns = (double)ns;
+    }
+    return r;
+}
+
+/* The promise: a 2048-token prompt costs those who are being answered at most
+ * a quarter of their speed, and no single token waits for long. */
+Test(pace, growth_of_time_per_token)
+{
+    static const uint32_t decodes[] = {1, 4, 8, 64};
+
+    for (uint32_t i = 0; i < 4; i++) {
+        struct hth_pace p;
+        struct run r;
+        double alone = (double)step_ns(decodes[i], 0);
+
+        hth_pace_init(&p);
+        r = read_prompt(&p, decodes[i], 2048);
+        cr_assert_eq(r.left, 0);
+        cr_assert_leq(r.total_ns / r.steps, 1.25 * alone, "%u rows: %.2f",
+                      decodes[i], r.total_ns / r.steps / alone);
+        cr_assert_leq(r.longest_ns, (1.2 + HTH_PACE_STALL_STEPS) * alone);
+        /* and the credit is used: a prompt is not starved */
+        cr_assert_geq(r.total_ns / r.steps, 1.10 * alone);
+    }
+}
+
+Test(pace, nobody_waits_all_rows)
+{
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    cr_assert_eq(hth_pace_rows(&p, 0, 512), 512);
+    cr_assert_eq(hth_pace_rows(&p, 3, 0), 0);
+    cr_assert_eq(hth_pace_rows(&p, 3, 512), 0, "a step to measure first");
+}
+
+/* Credit that was not used does not pile up while no prompt waits. */
+Test(pace, credit_is_bounded)
+{
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    for (int i = 0; i < 10000; i++)
+        hth_pace_note(&p, 2, 0, step_ns(2, 0));
+    cr_assert_leq(p.credit_ns,
+                  HTH_PACE_STALL_STEPS * (double)step_ns(2, 0) + 1);
+}
+
+/* A machine that got slower is noticed. */
+Test(pace, follows_changes)
+{
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    (void)read_prompt(&p, 1, 256);
+    for (int i = 0; i < 60; i++)
+        hth_pace_note(&p, 1, 0, 10 * step_ns(1, 0));
+    cr_assert_gt(p.decode_ns[1], 9.0 * (double)step_ns(1, 0));
+}
+
+/* ---- fairness -------------------------------------------------------------
+ */
+
+Test(fair, one_client_in_order)
+{
+    struct hth_fair f;
+    double last = -1;
+
+    hth_fair_init(&f);
+    for (int i = 0; i < 10; i++) {
+        double tag = hth_fair_tag(&f, 7, 5);
+
+        cr_assert_gt(tag, last);
+        last = tag;
+    }
+}
+
+/* A hundred requests of one client, then one of another: it is next but one. */
+Test(fair, a_crowd_delays_others_by_one)
+{
+    struct hth_fair f;
+    double crowd[100], single;
+    int before = 0;
+
+    hth_fair_init(&f);
+    for (int i = 0; i < 100; i++)
+        crowd[i] = hth_fair_tag(&f, 1, 10);
+    hth_fair_begun(&f, crowd[0]);
+    single = hth_fair_tag(&f, 2, 10);
+    for (int i = 1; i < 100; i++)
+        before += crowd[i] < single;
+    cr_assert_eq(before, 0);
+    cr_assert_leq(single, crowd[1]);
+}
+
+/* Saving up does not help: who was away does not go ahead of everybody for
+ * long. */
+Test(fair, no_credit_for_absence)
+{
+    struct hth_fair f;
+    double tag = 0;
+
+    hth_fair_init(&f);
+    for (int i = 0; i < 50; i++) {
+        tag = hth_fair_tag(&f, 1, 10);
+        hth_fair_begun(&f, tag);
+    }
+    cr_assert_geq(hth_fair_tag(&f, 2, 10), tag);
+}
+
+Test(fair, table_is_bounded)
+{
+    struct hth_fair f;
+
+    hth_fair_init(&f);
+    for (uint64_t i = 0; i < 10 * HTH_FAIR_CLIENTS_MAX; i++)
+        cr_assert_geq(hth_fair_tag(&f, i, 1), 0);
+    cr_assert_leq(f.count, HTH_FAIR_CLIENTS_MAX);
+}
