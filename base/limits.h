@@ -123,6 +123,7 @@
 #define HTH_STOP_BYTES_MAX 256u
 #define HTH_BIAS_MAX 1024u
 #define HTH_LOGPROBS_MAX 21u  /* the token and its 20 likeliest rivals */
+#define HTH_ROOM_AHEAD 256u   /* KV positions a request is given at a time */
 #define HTH_REQUESTS_MAX 256u /* queued and running */
 #define HTH_REQUEST_EVENTS_BYTES_MAX (4u << 20) /* kept for its client */
 #define HTH_STREAM_PAUSE_MS 20u /* at least, between two tellings of tokens */

@@ -62,8 +62,10 @@ void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
     struct hth_err text = {.status = status};
 
     fill_stats(e, t);
-    if (t->running)
+    if (t->running) {
         hth_engine__leave(e, t);
+        e->running--;
+    }
     unlink_task(e, t);
     if (err != NULL)
         text = *err;
@@ -133,11 +135,15 @@ static struct hth_task *new_task(const struct hth_engine *e,
     t->r.tokens = t->tokens;
     for (uint32_t i = 0; i < r->count; i++)
         hth_sampler_accept(t->sampler, r->tokens[i]);
-    t->need = r->count + r->generate_max + HTH_KV_BLOCK_POSITIONS - 1;
-    t->need -= t->need % HTH_KV_BLOCK_POSITIONS;
+    t->feed = r->count;
+    t->need = hth_engine__need(e, t);
     t->submitted_ns = hth_now_ns();
     return t;
 }
+
+/* In tokens, beside the prompt's: how much of an answer a turn of the fair
+ * queue pays for. */
+#define COST_OF_ANSWER 256u
 
 static void append(struct hth_engine *e, struct hth_task *t)
 {
@@ -160,9 +166,10 @@ int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
     if (e->state != HTH_ENGINE_ATTACHED || e->detaching || e->ending)
         rc = hth_fail(err, HTH_EUNREACHABLE,
                       "the cluster is not ready: devices are missing");
-    else if (e->task_count >= HTH_REQUESTS_MAX)
+    else if (e->task_count >= e->o.parallel_max + e->o.waiting_max)
         rc = hth_fail(err, HTH_EBUSY,
-                      "%u requests are waiting already; try again later",
+                      "%u requests are running or waiting already; try again "
+                      "later",
                       e->task_count);
     else
         rc = check_request(e, r, err);
@@ -172,6 +179,7 @@ int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
             rc = hth_fail(err, HTH_ENOMEM, "no memory for the request");
     }
     if (rc == HTH_OK) {
+        t->tag = hth_fair_tag(&e->fair, r->client, r->count + COST_OF_ANSWER);
         append(e, t);
         *id = t->id;
         pthread_cond_broadcast(&e->wake);
@@ -378,6 +386,14 @@ int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
     if (e == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for the engine");
     e->o = *o;
+    if (o->parallel_max == 0 || o->parallel_max > HTH_SEQS_MAX)
+        e->o.parallel_max = HTH_SEQS_MAX;
+    if (o->waiting_max == 0)
+        e->o.waiting_max = HTH_REQUESTS_MAX;
+    if (o->room_ahead == 0)
+        e->o.room_ahead = HTH_ROOM_AHEAD;
+    hth_pace_init(&e->pace);
+    hth_fair_init(&e->fair);
     pthread_mutex_init(&e->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

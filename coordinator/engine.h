@@ -32,6 +32,10 @@ struct hth_engine_opts {
     uint32_t threads;
     uint64_t memory_bytes; /* 0: no bound */
     const char *store_dir; /* for weights that stream; NULL: they must fit */
+    uint32_t parallel_max; /* requests that run at a time; 0: HTH_SEQS_MAX */
+    uint32_t waiting_max;  /* beside them; 0: HTH_REQUESTS_MAX */
+    uint32_t room_ahead;   /* KV positions reserved beyond those a request has;
+                              0: HTH_ROOM_AHEAD */
     /* A worker's link failed: its rank, and a sentence. Engine thread. */
     void (*lost)(void *ctx, uint32_t rank, const struct hth_err *err);
     /* A step's tokens and ends have been delivered: whoever only noted them
@@ -65,6 +69,7 @@ bool hth_engine_attached(const struct hth_engine *e);
 struct hth_request_stats {
     uint32_t prompt_tokens, generated_tokens;
     uint32_t cached_tokens; /* of the prompt, found in the prefix cache */
+    uint32_t put_back;      /* times it made room for others and began again */
     uint64_t queue_ns, prefill_ns, decode_ns; /* decode: after token 1 */
     uint64_t compute_ns, reduce_ns;           /* rank 0, while it ran */
     uint64_t sent_bytes, received_bytes;      /* all links, payload */
@@ -87,6 +92,9 @@ struct hth_request {
      * keep what this one computes for later ones. Not for measuring. */
     bool reuse;
     struct hth_sampling sampling; /* copied */
+    uint64_t client;      /* whose it is: turns go round clients (fair.h) */
+    int32_t priority;     /* a higher one goes first */
+    uint32_t deadline_ms; /* from submit; ends with HTH_ETIMEDOUT. 0: none */
     /* 0: none; else 1 + how many of the likeliest tokens on_logprobs gets,
      * at most HTH_LOGPROBS_MAX. Costs a gather of all logits. */
     uint32_t logprobs;

@@ -212,7 +212,7 @@ static uint32_t cached_prefix(struct hth_engine *e, const struct hth_task *t,
 {
     if (!t->r.reuse || t->r.on_logits != NULL || t->r.on_hidden != NULL)
         return 0;
-    return hth_prefix_match(e->prefix, t->tokens, t->r.count - 1, from);
+    return hth_prefix_match(e->prefix, t->tokens, t->feed - 1, from);
 }
 
 bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
@@ -230,7 +230,9 @@ bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
     if (t->seq == HTH_SLOT_NONE)
         return false;
     if (n > 0 && fork_from(e, from, t->seq, n)) {
-        t->pos = t->stats.cached_tokens = n;
+        t->pos = n;
+        if (t->started_ns == 0)
+            t->stats.cached_tokens = n;
         atomic_fetch_add(&e->found_tokens, n);
     }
     e->live[t->seq] = true;

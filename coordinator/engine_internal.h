@@ -10,6 +10,8 @@
 #include "coordinator/engine.h"
 #include "coordinator/prefix.h"
 #include "coordinator/slots.h"
+#include "coordinator/fair.h"
+#include "coordinator/pace.h"
 #include "model/embed.h"
 #include "net/star.h"
 #include "worker/group.h"
@@ -27,7 +29,12 @@ struct hth_task {
     uint32_t seq;       /* its slot of the cache */
     uint32_t pos;       /* positions in the cache */
     uint32_t last_id;   /* the token to feed next, once the prompt is done */
-    uint32_t need;      /* positions it may reach, in whole KV blocks */
+    uint32_t need;      /* positions it has room for, in whole KV blocks */
+    uint32_t feed;      /* tokens to feed before one is chosen: the prompt, and
+                         * what it had generated when it was put back */
+    uint32_t allot;     /* rows of its prompt in the step being built */
+    uint64_t turn;      /* when it began, counted */
+    double tag;         /* of the fair queue */
     uint32_t rows;      /* of it in the step under way */
     uint32_t row_first; /* of those rows */
     uint32_t want_first, wants;
@@ -52,6 +59,7 @@ struct hth_engine {
     struct hth_task *tasks; /* queued and running, in order */
     uint32_t task_count;
     uint64_t next_id;
+    struct hth_fair fair;
 
     /* Set by load and attach while the engine thread is idle. */
     struct hth_session *setup; /* of the rank; its source reads by it */
@@ -65,7 +73,11 @@ struct hth_engine {
     /* The engine thread's own. */
     struct hth_slots *slots;   /* of the session */
     struct hth_prefix *prefix; /* of the session */
-    bool live[HTH_SLOTS_MAX];  /* a running task's */
+    struct hth_pace pace;
+    uint32_t running; /* tasks with a slot */
+    uint64_t turns;
+    uint32_t decodes;         /* rows of the step that are no prompt */
+    bool live[HTH_SLOTS_MAX]; /* a running task's */
     uint32_t
         positions_used; /* of kv_positions_max, promised to running tasks */
     struct hth_step_op op[HTH_STEP_OPS_MAX]; /* for the next step */
@@ -92,6 +104,18 @@ void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,
                           const struct hth_err *err);
 int hth_engine__alloc_step(struct hth_engine *e, struct hth_err *err);
 void hth_engine__free_step(struct hth_engine *e);
+
+/* engine_queue.c: the list as the engine's thread walks it. Appending never
+ * moves a task, so the next pointer is read under the lock and the task itself
+ * is the engine thread's. */
+struct hth_task *hth_engine__head(struct hth_engine *e);
+struct hth_task *hth_engine__after(struct hth_engine *e, struct hth_task *t);
+/* End what is cancelled or too late, make room, start whose turn it is. */
+void hth_engine__admit(struct hth_engine *e);
+/* Positions to reserve for a request as it is now. */
+uint32_t hth_engine__need(const struct hth_engine *e, const struct hth_task *t);
+/* Deal out the rows that prompts get beside `decodes` decode rows. */
+void hth_engine__allot(struct hth_engine *e, uint32_t decodes);
 
 /* engine_cache.c */
 int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err);

@@ -78,74 +78,16 @@ void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
     }
 }
 
-/* ---- admission ----------------------------------------------------------- */
-
-static struct hth_task *head(struct hth_engine *e)
-{
-    struct hth_task *t;
-
-    pthread_mutex_lock(&e->lock);
-    t = e->tasks;
-    pthread_mutex_unlock(&e->lock);
-    return t;
-}
-
-/* Appending never moves a task, so the next pointer is read under the lock and
- * the task itself is the engine thread's. */
-static struct hth_task *after(struct hth_engine *e, struct hth_task *t)
-{
-    struct hth_task *next;
-
-    pthread_mutex_lock(&e->lock);
-    next = t->next;
-    pthread_mutex_unlock(&e->lock);
-    return next;
-}
-
-static bool start_task(struct hth_engine *e, struct hth_task *t)
-{
-    const struct hth_forward_times *f =
-        hth_forward_times(hth_rank_forward(e->rank));
-
-    if (!hth_engine__place(e, t))
-        return false;
-    t->running = true;
-    t->started_ns = hth_now_ns();
-    t->compute0_ns = f->compute_ns;
-    t->reduce0_ns = f->reduce_ns;
-    hth_engine__traffic(e, &t->sent0, &t->received0);
-    return true;
-}
-
-/* End what was cancelled, start what fits, in the order of arrival: a large
- * request at the head is not overtaken for ever by small ones. */
-static void admit(struct hth_engine *e)
-{
-    bool full = false;
-
-    for (struct hth_task *t = head(e), *next; t != NULL; t = next) {
-        next = after(e, t);
-        if (atomic_load(&t->cancelled)) {
-            struct hth_err err;
-
-            hth_fail(&err, HTH_ECANCELLED, "the request was cancelled");
-            hth_engine__end_task(e, t, HTH_ECANCELLED, &err);
-        } else if (!t->running && !full) {
-            full = !start_task(e, t);
-        }
-    }
-}
-
 /* ---- batch --------------------------------------------------------------- */
 
 static bool in_prompt(const struct hth_task *t)
 {
-    return t->pos < t->r.count;
+    return t->pos < t->feed;
 }
 
 static uint32_t token_at(const struct hth_task *t, uint32_t pos)
 {
-    return pos < t->r.count ? t->tokens[pos] : t->last_id;
+    return pos < t->feed ? t->tokens[pos] : t->last_id;
 }
 
 /* Rows of one request: the embeddings may fail to be read, which is this
@@ -180,7 +122,7 @@ static void add_wants(struct hth_engine *e, struct hth_task *t)
 {
     struct hth_step *s = &e->step;
     uint32_t first = s->rows - t->rows;
-    bool ends_prompt = t->pos + t->rows >= t->r.count;
+    bool ends_prompt = t->pos + t->rows >= t->feed;
     uint32_t from = t->rows;
 
     if (t->r.on_logits != NULL && in_prompt(t))
@@ -207,7 +149,8 @@ static void set_candidates(struct hth_engine *e)
     uint32_t most = 0;
     bool all = false;
 
-    for (struct hth_task *t = head(e); t != NULL; t = after(e, t)) {
+    for (struct hth_task *t = hth_engine__head(e); t != NULL;
+         t = hth_engine__after(e, t)) {
         uint32_t n = candidates_of(t);
 
         if (!t->running || t->rows == 0 || t->wants == 0)
@@ -222,7 +165,7 @@ static uint32_t rows_for(const struct hth_engine *e, const struct hth_task *t)
 {
     uint32_t room = session(e)->rows_max - e->step.rows;
     uint32_t wants = HTH_STEP_WANTS_MAX - e->step.wants;
-    uint32_t n = in_prompt(t) ? t->r.count - t->pos : 1;
+    uint32_t n = in_prompt(t) ? t->allot : 1;
 
     if (t->pos < t->r.split && n > t->r.split - t->pos)
         n = t->r.split - t->pos;
@@ -235,13 +178,13 @@ static uint32_t rows_for(const struct hth_engine *e, const struct hth_task *t)
 }
 
 /* Decoding requests first, one row each, so that nobody's stream stalls behind
- * a long prompt; prompts fill what is left, the oldest first. */
+ * a long prompt; prompts get what they were dealt. */
 static void add_tasks(struct hth_engine *e, bool prompts)
 {
-    for (struct hth_task *t = head(e), *next; t != NULL; t = next) {
+    for (struct hth_task *t = hth_engine__head(e), *next; t != NULL; t = next) {
         uint32_t n;
 
-        next = after(e, t);
+        next = hth_engine__after(e, t);
         if (!t->running || in_prompt(t) != prompts)
             continue;
         n = rows_for(e, t);
@@ -256,9 +199,12 @@ static void build(struct hth_engine *e)
 
     s->kind = HTH_STEP_RUN;
     s->rows = s->wants = s->ops = 0;
-    for (struct hth_task *t = head(e); t != NULL; t = after(e, t))
+    for (struct hth_task *t = hth_engine__head(e); t != NULL;
+         t = hth_engine__after(e, t))
         t->rows = t->wants = 0;
     add_tasks(e, false);
+    e->decodes = s->rows;
+    hth_engine__allot(e, e->decodes);
     add_tasks(e, true);
     set_candidates(e);
     s->ops = e->ops;
@@ -461,7 +407,7 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
     t->pos += t->rows;
     if (was_prompt)
         atomic_fetch_add(&e->read_tokens, t->rows);
-    if (was_prompt && t->r.on_prefill != NULL)
+    if (was_prompt && t->r.on_prefill != NULL && t->first_ns == 0)
         t->r.on_prefill(t->r.ctx, t->pos, t->r.count);
     if (was_prompt && t->r.on_hidden != NULL)
         deliver_hidden(e, t, pos0);
@@ -484,7 +430,7 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
  * when somebody asks something next. */
 static int flush_ops(struct hth_engine *e, struct hth_err *err)
 {
-    if (e->ops == 0 || head(e) != NULL)
+    if (e->ops == 0 || hth_engine__head(e) != NULL)
         return HTH_OK;
     build(e);
     return send_step(e, err);
@@ -492,17 +438,22 @@ static int flush_ops(struct hth_engine *e, struct hth_err *err)
 
 int hth_engine__step(struct hth_engine *e, struct hth_err *err)
 {
+    uint64_t begun_ns;
     int rc = HTH_OK;
 
-    admit(e);
+    hth_engine__admit(e);
     build(e);
+    begun_ns = hth_now_ns();
     if (e->step.rows > 0)
         rc = run(e, err);
+    if (e->step.rows > 0)
+        hth_pace_note(&e->pace, e->decodes, e->step.rows - e->decodes,
+                      hth_now_ns() - begun_ns);
     else if (e->step.ops > 0)
         rc = send_step(e, err);
-    for (struct hth_task *t = head(e), *next; rc == HTH_OK && t != NULL;
-         t = next) {
-        next = after(e, t);
+    for (struct hth_task *t = hth_engine__head(e), *next;
+         rc == HTH_OK && t != NULL; t = next) {
+        next = hth_engine__after(e, t);
         if (t->running && t->rows > 0)
             rc = deliver(e, t, err);
     }

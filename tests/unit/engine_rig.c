@@ -35,6 +35,8 @@ static void *member_main(void *arg)
     return NULL;
 }
 
+struct hth_engine_opts rig_opts = {.threads = 2};
+
 static void on_lost(void *ctx, uint32_t rank, const struct hth_err *err)
 {
     struct rig *r = ctx;
@@ -87,7 +89,7 @@ void rig_open(struct rig *r, const char *model, const double *shares,
               uint32_t ranks)
 {
     struct hth_session *s = calloc(1, sizeof *s);
-    struct hth_engine_opts o = {.threads = 2, .lost = on_lost, .ctx = r};
+    struct hth_engine_opts o = rig_opts;
     char path[8192];
     struct hth_err err;
 
@@ -98,6 +100,8 @@ void rig_open(struct rig *r, const char *model, const double *shares,
     snprintf(path, sizeof path, "%s", golden_path(model, ".gguf"));
     cr_assert_eq(hth_gguf_open(&r->g, path, &err), 0, "%s", err.text);
     o.gguf = r->g;
+    o.lost = on_lost;
+    o.ctx = r;
     cr_assert_eq(hth_engine_open(&r->e, &o, &err), 0);
     rig_session(r, s, shares);
     cr_assert_eq(hth_engine_load(r->e, s, &err), 0, "%s", err.text);

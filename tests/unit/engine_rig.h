@@ -39,6 +39,9 @@ struct answer {
     struct hth_request_stats stats;
 };
 
+/* What engines of rigs opened from here on are given. */
+extern struct hth_engine_opts rig_opts;
+
 /* A golden model over ranks with these shares; skips without vectors. */
 void rig_open(struct rig *r, const char *model, const double *shares,
               uint32_t ranks);

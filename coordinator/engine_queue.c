@@ -1,0 +1,206 @@
+/* engine_queue.c - which requests run: fair turns, priorities, deadlines, and
+ * room in the KV cache.
+ *
+ * A request is given room for its prompt and a little more, not for all it
+ * might generate: most stop early, and reserving whole contexts would let one
+ * run at a time. One that outgrows its room gets more; where there is none,
+ * the request that began last is put back into the queue with what it has
+ * generated, and goes on from there later (what it computed stays in the
+ * prefix cache as long as nobody needs the blocks). The one that began first
+ * is never put back, so somebody always finishes. */
+#include "base/clock.h"
+#include "coordinator/engine_internal.h"
+
+struct hth_task *hth_engine__head(struct hth_engine *e)
+{
+    struct hth_task *t;
+
+    pthread_mutex_lock(&e->lock);
+    t = e->tasks;
+    pthread_mutex_unlock(&e->lock);
+    return t;
+}
+
+struct hth_task *hth_engine__after(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_task *next;
+
+    pthread_mutex_lock(&e->lock);
+    next = t->next;
+    pthread_mutex_unlock(&e->lock);
+    return next;
+}
+
+/* ---- room -----------------------------------------------------------------
+ */
+
+uint32_t hth_engine__need(const struct hth_engine *e, const struct hth_task *t)
+{
+    uint32_t all = t->r.count + t->r.generate_max;
+    uint32_t need = (t->pos > t->feed ? t->pos : t->feed) + e->o.room_ahead;
+
+    need = need < all ? need : all;
+    need += HTH_KV_BLOCK_POSITIONS - 1;
+    return need - need % HTH_KV_BLOCK_POSITIONS;
+}
+
+static struct hth_task *youngest(struct hth_engine *e)
+{
+    struct hth_task *t, *last = NULL;
+
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t))
+        if (t->running && (last == NULL || t->turn > last->turn))
+            last = t;
+    return last;
+}
+
+/* Back into the queue, in front of what has not begun. */
+static void put_back(struct hth_engine *e, struct hth_task *t)
+{
+    hth_engine__leave(e, t);
+    t->running = false;
+    e->running--;
+    t->feed = t->r.count + t->stats.generated_tokens;
+    t->pos = 0;
+    t->tag = -1;
+    t->need = hth_engine__need(e, t);
+    t->stats.put_back++;
+}
+
+/* Room for the next row of a request; false: it was put back itself. */
+static bool make_room(struct hth_engine *e, struct hth_task *t)
+{
+    uint32_t max = hth_rank_session(e->rank)->kv_positions_max, more;
+    struct hth_task *last;
+
+    while (t->pos + 1 > t->need) {
+        more = hth_engine__need(e, t) - t->need;
+        last = youngest(e);
+        if (e->positions_used + more <= max || e->running == 1) {
+            t->need += more;
+            e->positions_used += more;
+            return true;
+        }
+        put_back(e, last);
+        if (last == t)
+            return false;
+    }
+    return true;
+}
+
+/* ---- turns ----------------------------------------------------------------
+ */
+
+static bool start_task(struct hth_engine *e, struct hth_task *t)
+{
+    const struct hth_forward_times *f =
+        hth_forward_times(hth_rank_forward(e->rank));
+
+    if (e->running >= e->o.parallel_max || !hth_engine__place(e, t))
+        return false;
+    t->running = true;
+    t->turn = ++e->turns;
+    e->running++;
+    pthread_mutex_lock(&e->lock);
+    hth_fair_begun(&e->fair, t->tag);
+    pthread_mutex_unlock(&e->lock);
+    if (t->started_ns != 0)
+        return true;
+    t->started_ns = hth_now_ns();
+    t->compute0_ns = f->compute_ns;
+    t->reduce0_ns = f->reduce_ns;
+    hth_engine__traffic(e, &t->sent0, &t->received0);
+    return true;
+}
+
+static bool goes_before(const struct hth_task *a, const struct hth_task *b)
+{
+    if (a->r.priority != b->r.priority)
+        return a->r.priority > b->r.priority;
+    return a->tag < b->tag || (!(b->tag < a->tag) && a->id < b->id);
+}
+
+static struct hth_task *next_waiting(struct hth_engine *e)
+{
+    struct hth_task *t, *best = NULL;
+
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t))
+        if (!t->running && (best == NULL || goes_before(t, best)))
+            best = t;
+    return best;
+}
+
+static bool end_if_over(struct hth_engine *e, struct hth_task *t,
+                        uint64_t now_ns)
+{
+    struct hth_err err;
+    int status;
+
+    if (atomic_load(&t->cancelled))
+        status = hth_fail(&err, HTH_ECANCELLED, "the request was cancelled");
+    else if (t->r.deadline_ms > 0 &&
+             now_ns - t->submitted_ns >= t->r.deadline_ms * 1000000ull)
+        status = hth_fail(&err, HTH_ETIMEDOUT,
+                          "the request was not done within its %u s",
+                          (t->r.deadline_ms + 999) / 1000);
+    else
+        return false;
+    hth_engine__end_task(e, t, status, &err);
+    return true;
+}
+
+/* Whoever is next by turn waits until there is room for it, and others wait
+ * behind it: a large request is not overtaken for ever by small ones. */
+void hth_engine__admit(struct hth_engine *e)
+{
+    uint64_t now_ns = hth_now_ns();
+    struct hth_task *t, *next;
+
+    for (t = hth_engine__head(e); t != NULL; t = next) {
+        next = hth_engine__after(e, t);
+        (void)end_if_over(e, t, now_ns);
+    }
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t))
+        if (t->running && t->pos >= t->feed)
+            (void)make_room(e, t);
+    do
+        t = next_waiting(e);
+    while (t != NULL && start_task(e, t));
+}
+
+/* ---- prompts' share of a step ---------------------------------------------
+ */
+
+/* Rows of the prompts in this step, dealt out: each as much, the rest to the
+ * oldest, so that a short prompt is not kept by a long one. */
+void hth_engine__allot(struct hth_engine *e, uint32_t decodes)
+{
+    uint32_t room = hth_rank_session(e->rank)->rows_max - e->step.rows;
+    uint32_t waiting = 0, prompts = 0, rows, each, n;
+    struct hth_task *t;
+
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
+        t->allot = 0;
+        if (!t->running || t->pos >= t->feed)
+            continue;
+        prompts++;
+        waiting += t->feed - t->pos;
+    }
+    rows = hth_pace_rows(&e->pace, decodes, waiting < room ? waiting : room);
+    each = prompts > 0 ? rows / prompts : 0;
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
+        if (!t->running || t->pos >= t->feed)
+            continue;
+        n = t->feed - t->pos;
+        t->allot = n < each ? n : each;
+        rows -= t->allot;
+    }
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
+        if (!t->running || t->pos >= t->feed)
+            continue;
+        n = t->feed - t->pos - t->allot;
+        n = n < rows ? n : rows;
+        t->allot += n;
+        rows -= n;
+    }
+}
