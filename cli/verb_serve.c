@@ -108,6 +108,7 @@ static int fill_http(struct serve_http *h, const struct hth_args *args,
     h->o.bind = hth_args_text(args, "http-bind");
     h->o.tls_cert_path = hth_args_text(args, "tls-cert");
     h->o.tls_key_path = hth_args_text(args, "tls-key");
+    h->o.timeout_ms = (uint32_t)hth_args_int(args, "request-timeout") * 1000u;
     h->o.alias = hth_args_text(args, "alias");
     h->o.any_model = hth_args_flag(args, "any-model");
     h->o.keys = h->keys;
@@ -140,6 +141,8 @@ static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
     o->name = hth_args_text(args, "name");
     o->wait_ms = (uint32_t)hth_args_int(args, "wait") * 1000u;
     o->grace_ms = (uint32_t)hth_args_int(args, "grace") * 1000u;
+    o->parallel_max = (uint32_t)hth_args_int(args, "parallel");
+    o->waiting_max = (uint32_t)hth_args_int(args, "queue");
     o->progress = true;
     rc = fill_shares(o, args, err);
     return rc == HTH_OK ? hth_state_option(args, "coordinator", state,

@@ -114,6 +114,16 @@ static const struct hth_opt serve_opts[] = {
     ROW("tls-cert", 0, FILE, "FILE",
         .help = "Certificate chain (PEM): the HTTP service is HTTPS."),
     ROW("tls-key", 0, FILE, "FILE", .help = "Its key (PEM)."),
+    ROW("parallel", 0, INT, "N", .fallback = "0", .max = HTH_SEQS_MAX,
+        .help = "Requests that run at a time; 0 is as many as there can."),
+    ROW("queue", 0, INT, "N", .fallback = "64", .min = 1,
+        .max = HTH_REQUESTS_MAX,
+        .help = "Requests that may wait beside them; what comes after is told "
+                "to come back later (HTTP 429)."),
+    ROW("request-timeout", 0, INT, "SECONDS", .fallback = "600", .min = 0,
+        .max = 86400,
+        .help = "How long an HTTP request may take, waiting included; 0 is "
+                "for ever."),
     ROW("alias", 0, TEXT, "NAME",
         .help = "The model's name for HTTP clients. Default: the file's."),
     FLAG("any-model", 0,

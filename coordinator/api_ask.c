@@ -158,6 +158,20 @@ static double token_id(const char *text)
     return id;
 }
 
+/* Among those who wait, a higher number goes first. */
+static int read_priority(struct api_call *c, const json_t *o)
+{
+    const json_t *v = field(o, "priority");
+    json_int_t n = json_integer_value(v);
+
+    if (v != NULL && (!json_is_integer(v) || n < -100 || n > 100))
+        return hth__api_fault(&c->fault, "invalid_value", "priority",
+                              "priority must be a whole number from -100 to "
+                              "100");
+    c->ask->priority = (int32_t)n;
+    return 0;
+}
+
 /* OpenAI's object {"id": bias}, or llama.cpp's list of pairs. */
 static int read_bias(struct api_call *c, const json_t *o)
 {
@@ -219,7 +233,8 @@ int hth__ask_sampling(struct api_call *c, const json_t *o)
     struct hth_sampling *s = &c->ask->sampling;
 
     if (read_numbers(c, o) != 0 || read_seed(c, o) != 0 ||
-        read_bias(c, o) != 0 || refuse_samplers(c, o) != 0 ||
+        read_bias(c, o) != 0 || read_priority(c, o) != 0 ||
+        refuse_samplers(c, o) != 0 ||
         hth__ask_u32(c, o, "top_k", &s->top_k) != 0 ||
         hth__ask_u32(c, o, "repeat_last_n", &s->repeat_last_n) != 0 ||
         hth__ask_bool(c, o, "ignore_eos", &c->ask->ignore_end) != 0 ||

@@ -320,6 +320,9 @@ static void fill_request(const struct api_call *c, uint32_t i,
     r->sampling = a->sampling;
     r->sampling.seed = a->sampling.seed + i % a->n;
     r->logprobs = a->logprobs;
+    r->client = c->client;
+    r->priority = a->priority;
+    r->deadline_ms = c->a->o.timeout_ms;
     if (c->d->embed)
         r->generate_max = 0;
 }
@@ -465,6 +468,19 @@ static void on_worked(uv_work_t *work, int status)
     take_call(c);
 }
 
+/* FNV-1a; that two clients fall on one number only makes them share turns. */
+static uint64_t client_of(const struct hth_http_exchange *x)
+{
+    const char *key = hth_http_header(x, "authorization");
+    uint64_t h = 0xcbf29ce484222325u;
+
+    if (key == NULL)
+        key = hth_http_header(x, "x-api-key");
+    for (key = key != NULL ? key : hth_http_peer(x); *key != '\0'; key++)
+        h = (h ^ (unsigned char)*key) * 0x100000001b3u;
+    return h;
+}
+
 void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
                    const struct api_dialect *d)
 {
@@ -491,6 +507,7 @@ void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
              (unsigned long long)hth_rng_u64(&a->rng));
     c->created_s = (int64_t)time(NULL);
     c->begun_ns = hth_now_ns();
+    c->client = client_of(x);
     c->working = true;
     c->work.data = c;
     default_ask(c);

@@ -62,6 +62,7 @@ struct api_ask {
     enum ask_tools tool_choice;
     const char *tool_name;
     bool many_tools, split_reasoning;
+    int32_t priority;
 };
 
 /* ---- calls ----------------------------------------------------------------
@@ -132,6 +133,7 @@ struct api_call {
     uint32_t prefill_done, prefill_total;
     uint32_t sequence; /* of events, where a dialect counts them */
     uint64_t plan;
+    uint64_t client; /* for turns in the queue: its key, or its address */
     bool gone, streaming, working;
     void *own; /* a dialect's, free()d with the call */
 };

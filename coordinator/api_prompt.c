@@ -73,12 +73,12 @@ int hth__prompt_chat(struct api_call *c)
 
     if (check_messages(c) != 0)
         return -1;
-    if (c->ask->constrained || c->ask->tools != NULL)
-        return hth__api_fault(&c->fault, "unsupported_parameter",
-                              c->ask->constrained ? "response_format" : "tools",
-                              "%s is not supported by this server",
-                              c->ask->constrained ? "response_format"
-                                                  : "tools");
+    if (c->ask->constrained || c->ask->tool_choice > TOOLS_NONE)
+        return hth__api_fault(
+            &c->fault, "unsupported_parameter",
+            c->ask->constrained ? "response_format" : "tool_choice",
+            "%s is not supported by this server",
+            c->ask->constrained ? "response_format" : "tool_choice");
     hth_chat_prompt_init(&p);
     status = hth_chat_render(c->a->chat, &in, &p, &err);
     if (status == HTH_OK)

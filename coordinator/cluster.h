@@ -33,7 +33,8 @@ struct hth_cluster_http {
     uint32_t key_count;
     const char *const *origins; /* [origin_count] */
     uint32_t origin_count;
-    const char *alias; /* the model's name for clients; NULL: the file's */
+    uint32_t timeout_ms; /* of one request; 0: none */
+    const char *alias;   /* the model's name for clients; NULL: the file's */
     bool any_model;
 };
 
@@ -51,6 +52,9 @@ struct hth_cluster_opts {
     uint32_t wire;                /* enum hth_wire (net/star.h) */
     uint32_t kv_type;             /* HTH_F16, HTH_F32 or HTH_Q8_0 */
     uint32_t ctx; /* positions of one sequence; 0: the model's, bounded */
+    uint32_t parallel_max; /* requests that run at a time; 0: all there can */
+    uint32_t waiting_max;  /* beside them, before clients are told to come
+                              back later; 0: HTH_REQUESTS_MAX */
     const char *state_dir; /* certificates, devices, order, socket; made 0700
                               if missing. NULL only when offline */
     const char *store_dir; /* where weights that do not fit are kept for

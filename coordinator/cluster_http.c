@@ -132,6 +132,7 @@ int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
     o.key_count = c->http.key_count;
     o.origins = c->http.origins;
     o.origin_count = c->http.origin_count;
+    o.timeout_ms = c->http.timeout_ms;
     o.any_model = c->http.any_model;
     o.cluster.ready = is_ready;
     o.cluster.nodes = copy_nodes;

@@ -151,6 +151,8 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
         .threads = c->threads,
         .memory_bytes = c->memory_bytes,
         .store_dir = c->packed_dir[0] != '\0' ? c->packed_dir : NULL,
+        .parallel_max = c->opts.parallel_max,
+        .waiting_max = c->opts.waiting_max,
         .lost = on_lost,
         .delivered = hth__cluster_delivered,
         .ctx = c};
