@@ -87,7 +87,7 @@ TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$(BUILD)/tools/%)
 
 .PHONY: all deps demo test unit lint asan tsan tsan-run fuzz fuzz-run \
-        cli-test cluster-test arm-test install clean tools docs
+        cli-test cluster-test test-clients arm-test install clean tools docs
 all: $(BUILD)/hearth
 
 $(BUILD)/hearth: $(MAIN_OBJ) $(LIB)
@@ -202,6 +202,10 @@ cli-test: $(BUILD)/hearth $(TOOL_BIN)
 # Processes, network namespaces, kill -9: needs root, says so where it lacks.
 cluster-test: $(BUILD)/hearth $(TOOL_BIN)
 	$(Q)BUILD=$(BUILD) scripts/run-cluster-tests
+
+# Real clients (npm, pinned) and a browser; exit code 77: cannot be had here.
+test-clients: $(BUILD)/hearth
+	$(Q)BUILD=$(BUILD) scripts/run-client-tests $(CLIENTS)
 
 arm-test:
 	$(Q)BUILD=$(BUILD) scripts/arm-test

@@ -1,0 +1,118 @@
+// The AI SDK and ollama-js: checks 8 and 9; losing a device under each
+// client: check 7.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { generateObject, generateText, streamText } from 'ai';
+import { Ollama } from 'ollama';
+import OpenAI from 'openai';
+import { z } from 'zod';
+import { Cluster, KEY, until } from './cluster.mjs';
+
+let c, model, ollama;
+before(async () => {
+  c = await new Cluster({ workers: 1 }).start();
+  model = createOpenAICompatible({ name: 'hearth', baseURL: c.base + '/v1',
+    apiKey: KEY, includeUsage: true,
+    supportsStructuredOutputs: true })(c.model);
+  ollama = new Ollama({ host: c.base,
+    headers: { Authorization: 'Bearer ' + KEY } });
+});
+after(() => c.stop());
+
+const o = { prompt: 'Once upon a time', temperature: 0, maxOutputTokens: 16,
+  maxRetries: 0 };
+
+test('AI SDK: text and streams', async () => {
+  const whole = await generateText({ model, ...o });
+  const stream = streamText({ model, ...o });
+  let text = '';
+  for await (const part of stream.textStream) text += part;
+  assert.equal(text, whole.text);
+  assert.equal(await stream.finishReason, 'length');
+  assert.equal((await stream.usage).outputTokens, 16);
+});
+
+test('AI SDK: objects by schema', async () => {
+  let r;
+  try {
+    r = await generateObject({ model, ...o, maxOutputTokens: 200,
+      schema: z.object({ n: z.number().int(), ok: z.boolean() }) });
+  } catch (e) {
+    // Refused by name, never answered with something else.
+    assert.equal(e.statusCode, 400, String(e));
+    assert.match(e.message, /response_format/);
+    return;
+  }
+  assert.equal(typeof r.object.ok, 'boolean');
+  assert.ok(Number.isInteger(r.object.n));
+});
+
+test('ollama-js: lists', async () => {
+  const list = await ollama.list();
+  assert.equal(list.models[0].name.split(':')[0], c.model);
+  assert.ok(list.models[0].details.quantization_level);
+  assert.equal((await ollama.ps()).models.length, 1);
+  assert.match((await ollama.version()).version, /^\d+\./);
+  const show = await ollama.show({ model: c.model });
+  assert.ok(show.capabilities.includes('completion'));
+  assert.ok(Object.keys(show.model_info)
+    .some((k) => k.endsWith('.context_length')));
+});
+
+test('ollama-js: chat and generate', async () => {
+  const chat = { model: c.model, options: { temperature: 0, num_predict: 16 },
+    messages: [{ role: 'user', content: 'Once upon a time' }] };
+  const whole = await ollama.chat(chat);
+  let text = '', last;
+  for await (const part of await ollama.chat({ ...chat, stream: true })) {
+    text += part.message.content;
+    last = part;
+  }
+  assert.equal(text, whole.message.content);
+  assert.ok(last.done && last.eval_count === 16);
+  assert.ok(last.total_duration > 1e4, 'nanoseconds');
+  const g = await ollama.generate({ model: c.model, prompt: 'The cat',
+    options: { num_predict: 8, temperature: 0 } });
+  assert.ok(g.done && g.response.length > 0);
+});
+
+// Last: a device goes away in the middle of each client's stream.
+test('a lost device is an error that names it, and comes back', async () => {
+  const api = new OpenAI({ baseURL: c.base + '/v1', apiKey: KEY,
+    maxRetries: 0 });
+  const stream = await api.chat.completions.create({ model: c.model,
+    stream: true, max_tokens: 1900, ignore_eos: true,
+    messages: [{ role: 'user', content: 'Once upon a time' }] });
+  let tokens = 0;
+  await assert.rejects(async () => {
+    for await (const chunk of stream)
+      if (chunk.choices[0]?.delta?.content && ++tokens === 3)
+        c.workers[0].kill('SIGKILL');
+  }, (e) => {
+    assert.ok(e instanceof OpenAI.APIError, String(e));
+    assert.match(e.message, /worker-1/);
+    return true;
+  });
+  await until('a sentence about it', async () => {
+    const r = await fetch(c.base + '/health');
+    return r.status === 503 || (await r.json()).nodes_ready < 2;
+  });
+  c.workers[0] = c.worker(1);
+  await c.ready(2);
+  const r = await api.chat.completions.create({ model: c.model, max_tokens: 4,
+    messages: [{ role: 'user', content: 'Again' }] });
+  assert.ok(r.id);
+});
+
+test('ollama-js hears of a lost device too', async () => {
+  let parts = 0;
+  await assert.rejects(async () => {
+    for await (const part of await ollama.chat({ model: c.model, stream: true,
+      options: { num_predict: 1900, ignore_eos: true, temperature: 1 },
+      messages: [{ role: 'user', content: 'Once upon a time' }] }))
+      if (part.message.content && ++parts === 3) c.workers[0].kill('SIGKILL');
+  }, /worker-1/);
+  c.workers[0] = c.worker(1);
+  await c.ready(2);
+});
