@@ -55,9 +55,9 @@ ALL_SRC := $(sort $(foreach d,$(DIRS),$(wildcard $(d)/*.c)))
 ifeq ($(ARCH),x86_64)
 SRC := $(filter-out %_neon.c,$(ALL_SRC))
 else ifeq ($(ARCH),aarch64)
-SRC := $(filter-out %_avx2.c %_avx512.c,$(ALL_SRC))
+SRC := $(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(ALL_SRC))
 else
-SRC := $(filter-out %_neon.c %_avx2.c %_avx512.c,$(ALL_SRC))
+SRC := $(filter-out %_neon.c %_avx2.c %_avxvnni.c %_avx512.c,$(ALL_SRC))
 endif
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 MAIN_OBJ := $(BUILD)/obj/cli/main.o
@@ -66,6 +66,7 @@ LIB := $(BUILD)/libhearth.a
 
 # Instruction sets are per file, chosen at run time.
 %_avx2.o: ISAFLAGS := -mavx2 -mfma -mf16c
+%_avxvnni.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavxvnni
 %_avx512.o: ISAFLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq \
 	-mavx512vnni -mavx512vbmi -mavx512bf16 -mavx2 -mfma -mf16c
 %_neon.o: ISAFLAGS := -march=armv8.2-a+dotprod+fp16

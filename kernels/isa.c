@@ -17,6 +17,7 @@ void openblas_set_num_threads(int threads);
 static const struct hth_isa *const g_compiled[] = {
 #if defined(__x86_64__)
     &hth_isa_avx512,
+    &hth_isa_avxvnni,
     &hth_isa_avx2,
 #elif defined(__aarch64__)
     &hth_isa_neon,

@@ -127,10 +127,11 @@ void hth__attn_panel_ref(const struct hth_attn_panel *p);
 void hth__attn_widen_ref(const struct hth_attn_block *from, uint32_t keys,
                          const struct hth_attn_block *to);
 
-#define HTH_FLOAT_CHUNK 256u
+#define HTH_FLOAT_CHUNK 128u
 
 extern const struct hth_isa hth_isa_ref;
 extern const struct hth_isa hth_isa_avx2;
+extern const struct hth_isa hth_isa_avxvnni; /* AVX2 with dot products */
 extern const struct hth_isa hth_isa_avx512;
 extern const struct hth_isa hth_isa_neon;  /* with dot products */
 extern const struct hth_isa hth_isa_asimd; /* what every arm64 has */

@@ -277,6 +277,7 @@ const struct hth_isa hth_isa_avx512 = {
     .gemm_q8 = gemm_q8,
     .gemm_float = hth__gemm_float_avx512,
     .gemm_packed = hth__gemm_packed_avx512,
+    .gemm_packed_float = hth__gemm_packed_float_avx512,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .swiglu = swiglu,

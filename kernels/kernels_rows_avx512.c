@@ -168,6 +168,7 @@ HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t g,
     __m512i u[8];
 
     for (uint32_t b = 0; b < panel->blocks; b += s.parts) {
+        fetch(w, s.head_bytes);
         hth_row_factors(type, w, &f);
         for (uint32_t i = 0; i < factors; i++) {
             panel->d[b / s.parts * factors + i][g] = f.d[i];
@@ -176,6 +177,7 @@ HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t g,
         }
         w += s.head_bytes;
         for (uint32_t part = 0; part < s.parts; part++, w += s.part_bytes) {
+            fetch(w, s.part_bytes);
             hth_row_codes(type, w, u);
             for (uint32_t t = 0; t < 8; t++)
                 panel->u[b + part][t][g] = u[t];
@@ -365,7 +367,7 @@ static void run_tiles(const struct hth_q8_product *job, struct tile *tile,
     }
 }
 
-HTH_INLINE void many_groups(uint32_t type, const struct hth_q8_product *job)
+HTH_INLINE void many_rows(uint32_t type, const struct hth_q8_product *job)
 {
     const struct hth_wtraits traits = hth_wtraits(type);
     const struct hth_pack_shape s = hth_row_shape(type);
@@ -393,6 +395,23 @@ HTH_INLINE void many_groups(uint32_t type, const struct hth_q8_product *job)
             tile.y = job->y + row;
             run_tiles(job, &tile, groups, run_of(traits));
         }
+    }
+}
+
+/* With one tile of x the weights are read from end to end; with more, chunk by
+ * chunk, so that x of a chunk stays in a second-level cache. */
+HTH_INLINE void many_groups(uint32_t type, const struct hth_q8_product *job)
+{
+    const uint32_t step = PAIR * HTH_PACK_ROWS;
+    const bool one = job->x->n <= HTH_TILE_WIDTH_MAX;
+    struct hth_q8_product rows = *job;
+
+    for (uint32_t o = 0; o < job->count; o += rows.count) {
+        uint32_t left = job->count - o;
+
+        rows.first = job->first + o;
+        rows.count = one && left > step ? step : left;
+        many_rows(type, &rows);
     }
 }
 

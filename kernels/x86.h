@@ -46,7 +46,16 @@ void hth__prefill_avx2(const struct hth_q8_product *job);
 void hth__decode_avx512(const struct hth_q8_product *job);
 void hth__prefill_avx512(const struct hth_q8_product *job);
 
-/* gemm_packed of isa.h. */
+/* gemm_packed and gemm_packed_float of isa.h. */
+void hth__gemm_packed_avx2(const struct hth_mat *w, uint32_t first,
+                           uint32_t count, const struct hth_q8 *x, float *y,
+                           size_t ldy);
+void hth__gemm_packed_float_avx2(const struct hth_mat *w, uint32_t first,
+                                 uint32_t count, const struct hth_xf *x,
+                                 float *y, size_t ldy);
+void hth__gemm_packed_float_avx512(const struct hth_mat *w, uint32_t first,
+                                   uint32_t count, const struct hth_xf *x,
+                                   float *y, size_t ldy);
 void hth__gemm_packed_avx512(const struct hth_mat *w, uint32_t first,
                              uint32_t count, const struct hth_q8 *x, float *y,
                              size_t ldy);
