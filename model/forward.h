@@ -40,7 +40,8 @@ HTH_MUST_CHECK int hth_forward_open(struct hth_forward **out,
                                     struct hth_err *err);
 void hth_forward_close(struct hth_forward *f); /* NULL is fine */
 
-/* Give the packed bytes of block `index` (borrowed until close). Blocks of 0
+/* Give the bytes of block `index`, after hth_block_pack() (borrowed until
+ * close). Blocks of 0
  * bytes need not be bound. */
 void hth_forward_bind(struct hth_forward *f, uint32_t index, const void *data);
 /* Weights that come and go: before a piece's compute the step asks `b`

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "kernels/pack.h"
 #include "model/roles.h"
 
 uint32_t hth_shard_blocks(const struct hth_spec *s)
@@ -316,6 +318,41 @@ int hth_block_read(const struct hth_gguf *g, const struct hth_spec *s,
     return HTH_OK;
 }
 
+bool hth_part_packs(const struct hth_part *part)
+{
+    return part->role != HTH_ROLE_FFN_ROUTER && part->rows >= HTH_PACK_ROWS &&
+           hth_can_pack(part->type, part->cols);
+}
+
+static int pack_part(struct hth_pool *pool, const struct hth_part *part,
+                     uint8_t *data)
+{
+    struct hth_pack_job job = {
+        .type = part->type, .cols = part->cols, .rows = part->rows};
+
+    job.scratch = hth_mem_alloc(HTH_PACK_ROWS * (size_t)part->row_bytes *
+                                hth_pool_threads(pool));
+    if (job.scratch == NULL)
+        return HTH_ENOMEM;
+    for (uint32_t e = 0; e < part->planes; e++) {
+        job.data = data + part->offset + e * part->rows * part->row_bytes;
+        hth_pack(pool, &job);
+    }
+    hth_mem_free(job.scratch);
+    return HTH_OK;
+}
+
+int hth_block_pack(struct hth_pool *pool, const struct hth_block *b, void *data,
+                   struct hth_err *err)
+{
+    for (uint32_t i = 0; i < b->parts; i++)
+        if (hth_part_packs(&b->part[i]) &&
+            pack_part(pool, &b->part[i], data) != HTH_OK)
+            return hth_fail(err, HTH_ENOMEM,
+                            "no memory to arrange a block's weights");
+    return HTH_OK;
+}
+
 struct hth_mat hth_block_mat(const struct hth_block *b, const void *data,
                              uint32_t role, uint32_t plane)
 {
@@ -329,7 +366,8 @@ struct hth_mat hth_block_mat(const struct hth_block *b, const void *data,
                                 .cols = p->cols,
                                 .row_bytes = (size_t)p->row_bytes,
                                 .data = (const uint8_t *)data + p->offset +
-                                        plane * p->rows * p->row_bytes};
+                                        plane * p->rows * p->row_bytes,
+                                .packed = hth_part_packs(p)};
     }
     return (struct hth_mat){0};
 }

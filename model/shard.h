@@ -10,6 +10,7 @@
 #ifndef HTH_MODEL_SHARD_H
 #define HTH_MODEL_SHARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,8 +67,20 @@ HTH_MUST_CHECK int hth_block_read(const struct hth_gguf *g,
                                   const struct hth_block *b,
                                   struct hth_read what, struct hth_err *err);
 
-/* The matrix of a part inside the packed block at data; plane < planes. A
- * missing role gives rows 0 and data NULL. */
+/* Bring the bytes of a block or of a piece, as hth_block_read() gives them,
+ * into the layout of the kernels (kernels/pack.h), in place: matrices of a type
+ * that has one, group of rows by group of rows; norms, biases and the router
+ * stay. Sizes and offsets stay too, and a piece's bytes are those of the whole
+ * block. The work is shared out to the pool (NULL: the caller's thread).
+ * HTH_ENOMEM. */
+HTH_MUST_CHECK int hth_block_pack(struct hth_pool *pool,
+                                  const struct hth_block *b, void *data,
+                                  struct hth_err *err);
+/* Does hth_block_pack() change this part? */
+bool hth_part_packs(const struct hth_part *part);
+
+/* The matrix of a part inside the block at data, which hth_block_pack() has
+ * been through; plane < planes. A missing role gives rows 0 and data NULL. */
 struct hth_mat hth_block_mat(const struct hth_block *b, const void *data,
                              uint32_t role, uint32_t plane);
 

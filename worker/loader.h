@@ -30,7 +30,7 @@
 
 #define HTH_LOAD_THREADS 4u /* chunks in flight */
 /* Version of what packed files hold: pieces and their bytes. */
-#define HTH_LOAD_LAYOUT 1u
+#define HTH_LOAD_LAYOUT 2u
 
 struct hth_weight_source {
     void *ctx;

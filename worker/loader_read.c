@@ -225,7 +225,7 @@ static int take_from_source(struct hth_loader *l, uint32_t index,
     hth_piece(l->o.spec, l->o.plan, l->o.rank, index, &b);
     memset(p->data + p->used, 0, p->bytes - p->used);
     rc = l->o.source.read(l->o.source.ctx, p->block, &b, p->data, err);
-    return rc;
+    return rc == HTH_OK ? hth_block_pack(NULL, &b, p->data, err) : rc;
 }
 
 static int build(struct hth_loader *l, uint32_t index, struct hth_err *err)

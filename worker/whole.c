@@ -95,14 +95,25 @@ static uint64_t block_bytes(const struct hth_whole *w, uint32_t index)
     return b.bytes;
 }
 
+/* A block in the layout of the kernels. */
+static int read_block(struct hth_whole *w, uint32_t index, void *dst,
+                      struct hth_err *err)
+{
+    struct hth_block b;
+    int rc;
+
+    hth_shard_block(w->o.spec, &w->plan, 0, index, &b);
+    rc = w->o.source(w->o.source_ctx, index, dst, b.bytes, err);
+    return rc == HTH_OK ? hth_block_pack(NULL, &b, dst, err) : rc;
+}
+
 static int read_layer(struct hth_whole *w, uint32_t layer, void *const block[2],
                       struct hth_err *err)
 {
     int rc = HTH_OK;
 
     for (uint32_t half = 0; half < 2 && rc == HTH_OK; half++)
-        rc = w->o.source(w->o.source_ctx, 2 * layer + half, block[half],
-                         block_bytes(w, 2 * layer + half), err);
+        rc = read_block(w, 2 * layer + half, block[half], err);
     return rc;
 }
 
@@ -221,7 +232,7 @@ static int load_all(struct hth_whole *w, struct hth_err *err)
         w->block[i] = hth_mem_alloc(bytes);
         if (w->block[i] == NULL)
             return hth_fail(err, HTH_ENOMEM, "no memory for whole layers");
-        rc = w->o.source(w->o.source_ctx, i, w->block[i], bytes, err);
+        rc = read_block(w, i, w->block[i], err);
         if (rc != HTH_OK)
             return rc;
         hth_forward_bind(w->forward, i, w->block[i]);

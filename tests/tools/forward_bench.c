@@ -57,6 +57,7 @@ static void load(struct bench *b, const char *path, uint32_t threads)
         must(hth_block_read(b->g, &b->spec, &block,
                             (struct hth_read){0, data, block.bytes}, &err),
              &err);
+        must(hth_block_pack(pool, &block, data, &err), &err);
         hth_forward_bind(b->f, i, data);
     }
     b->x = hth_mem_alloc((size_t)HTH_STEP_ROWS_MAX * b->spec.dim * 4);

@@ -165,6 +165,7 @@ void made_check(struct made_weights *m, struct hth_loader *l, uint32_t index)
     hth_piece(&m->spec, &m->plan, 0, index, &b);
     (void)!source_read(m, hth_piece_block(&m->spec, index), &b, m->scratch,
                        NULL);
+    cr_assert_eq(hth_block_pack(NULL, &b, m->scratch, &err), 0);
     atomic_fetch_sub(&m->reads, 1);
     atomic_store(&m->broken, broken);
     cr_assert_eq(blocks->acquire(blocks->ctx, index, &data, &err), 0, "%s",

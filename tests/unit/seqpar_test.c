@@ -103,6 +103,7 @@ static void bind_all(struct bound *b, const struct model *m,
                                     (struct hth_read){0, b->block[i], d.bytes},
                                     &err),
                      0, "%s", err.text);
+        cr_assert_eq(hth_block_pack(NULL, &d, b->block[i], &err), 0);
         hth_forward_bind(b->f, i, b->block[i]);
     }
 }

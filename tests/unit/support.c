@@ -75,6 +75,7 @@ static void bind_all(struct rank_thread *t, struct hth_forward *f,
                                     (struct hth_read){0, blocks[i], b.bytes},
                                     &err),
                      0, "%s", err.text);
+        cr_assert_eq(hth_block_pack(NULL, &b, blocks[i], &err), 0);
         hth_forward_bind(f, i, blocks[i]);
     }
 }
