@@ -264,9 +264,10 @@ void hth_attn_finish(const struct hth_attn_state *s, size_t n,
 {
     for (size_t i = 0; i < n; i++, out += head_dim) {
         struct hth_attn_state one = hth_attn_state_at(s, i, head_dim);
+        float part = *one.l == 0.0f ? 0.0f : 1.0f / *one.l;
 
         for (uint32_t c = 0; c < head_dim; c++)
-            out[c] = *one.l == 0.0f ? 0.0f : one.acc[c] / *one.l;
+            out[c] = one.acc[c] * part;
     }
 }
 
@@ -376,12 +377,14 @@ static uint32_t look(const struct work *w, const struct hth_attn_keys *keys)
 }
 
 static void fold_panel(const struct work *w, const struct hth_attn_block *b,
-                       uint32_t panel)
+                       const struct hth_attn_keys *next, uint32_t panel)
 {
     uint32_t first = panel * w->per_panel, dim = w->job->head_dim;
     uint32_t last = first + w->per_panel;
     struct hth_attn_panel p = {
         .block = *b,
+        .next_k = next != NULL ? next->k : b->k,
+        .next_v = next != NULL ? next->v : b->v,
         .q = w->q + (size_t)panel * dim * PANEL,
         .seen = w->seen + first,
         .queries = (last < w->queries ? last : w->queries) - first,
@@ -393,8 +396,8 @@ static void fold_panel(const struct work *w, const struct hth_attn_block *b,
         w->isa->attn_panel(&p);
 }
 
-/* Ask for one panel's share of a block: what comes next in memory is no guess
- * that hardware makes, since blocks lie anywhere. */
+/* Ask for one panel's share of a block that will be widened: blocks lie
+ * anywhere, so hardware does not guess where the next one is. */
 static void fetch_share(const struct work *w, const struct hth_attn_keys *keys,
                         uint32_t panel)
 {
@@ -419,11 +422,12 @@ static void fold_block(const struct work *w, const struct hth_attn_keys *keys,
                                .head_dim = w->job->head_dim,
                                .k = (void *)(uintptr_t)keys->k,
                                .v = (void *)(uintptr_t)keys->v};
+    bool widen = b.type != HTH_F32 && w->panels >= WIDEN_PANELS_MIN;
     uint32_t most = look(w, keys);
 
     if (most == 0)
         return;
-    if (b.type != HTH_F32 && w->panels >= WIDEN_PANELS_MIN) {
+    if (widen) {
         struct hth_attn_block wide = {
             .type = HTH_F32, .head_dim = b.head_dim, .k = w->k, .v = w->v};
 
@@ -431,9 +435,9 @@ static void fold_block(const struct work *w, const struct hth_attn_keys *keys,
         b = wide;
     }
     for (uint32_t panel = 0; panel < w->panels; panel++) {
-        if (next != NULL)
+        if (next != NULL && widen)
             fetch_share(w, next, panel);
-        fold_panel(w, &b, panel);
+        fold_panel(w, &b, widen || panel > 0 ? NULL : next, panel);
     }
 }
 
@@ -445,8 +449,6 @@ void hth_attn_fold(const struct hth_attn_job *job)
     if (job->queries.rows == 0 || job->blocks == 0)
         return;
     lay_out(&w, job);
-    for (uint32_t panel = 0; panel < w.panels; panel++)
-        fetch_share(&w, &job->keys[0], panel);
     pack_queries(&w);
     for (uint32_t i = 0; i < job->blocks; i++) {
         HTH_ASSERT(job->keys[i].count <= KEYS);

@@ -38,6 +38,10 @@ struct hth_q8 {
 
 struct hth_attn_panel {
     struct hth_attn_block block; /* only read */
+    /* Like block's, of the block to come, or block's own: may be asked for
+     * while this one is computed, evenly, since a burst would be waited for. */
+    const uint8_t *next_k;
+    const uint8_t *next_v;
     const float *q;       /* [head_dim][HTH_ATTN_PANEL], already scaled */
     const uint32_t *seen; /* [queries] leading keys that each sees */
     uint32_t keys;        /* the largest of seen, 1 to HTH_ATTN_KEYS */

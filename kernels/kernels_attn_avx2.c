@@ -14,6 +14,8 @@
 #define COLS 32u                           /* that share a scale in Q8_0 */
 #define Q8_TILE (LANES * 2 + COLS * LANES) /* bytes: 16 keys, 32 columns */
 
+#define SIZE(type) ((type) == HTH_F32 ? 4u : (type) == HTH_F16 ? 2u : 1u)
+
 /* Scores, then weights, of a panel and a block. */
 struct weights {
     float p[PANEL][KEYS];
@@ -87,6 +89,7 @@ HTH_INLINE void score_tile(uint32_t type, uint32_t nq,
 {
     const float *q = p->q;
     uint32_t dim = p->block.head_dim;
+    ptrdiff_t ahead = p->next_k - (const uint8_t *)p->block.k;
     struct keys k;
     __m256 sum[2 * PANEL], key[2];
 
@@ -99,6 +102,8 @@ HTH_INLINE void score_tile(uint32_t type, uint32_t nq,
 
         next_cols(type, &k);
         for (uint32_t i = 0; i < end; i++, q += PANEL) {
+            if (i % 2 == 0)
+                _mm_prefetch((const char *)k.at + ahead, _MM_HINT_T1);
             next_keys(type, &k, key);
 #pragma GCC unroll 6
             for (uint32_t j = 0; j < nq; j++) {
@@ -197,6 +202,7 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq,
 {
     uint32_t dim = hth_attn_dim(p->block.head_dim);
     const uint8_t *v = p->block.v;
+    ptrdiff_t ahead = p->next_v - v;
     float *acc = p->state.acc + c, d[KEYS];
     __m256 sum[2 * PANEL], value[2];
 
@@ -210,6 +216,10 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq,
     for (uint32_t key = 0; key < p->keys; key++) {
         size_t at = (size_t)key * dim + c;
         float scale = type == HTH_Q8_0 ? d[key] : 1.0f;
+
+        if (c % 32 == 0)
+            _mm_prefetch((const char *)v + ahead + at * SIZE(type),
+                         _MM_HINT_T1);
 
         value[0] = load_value(type, v, at, scale);
         value[1] = load_value(type, v, at + 8, scale);

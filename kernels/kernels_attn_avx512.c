@@ -14,6 +14,8 @@
 #define COLS 32u                           /* that share a scale in Q8_0 */
 #define Q8_TILE (LANES * 2 + COLS * LANES) /* bytes: 16 keys, 32 columns */
 
+#define SIZE(type) ((type) == HTH_F32 ? 4u : (type) == HTH_F16 ? 2u : 1u)
+
 /* Scores, then weights, of a panel and a block. */
 struct weights {
     float p[PANEL][KEYS];
@@ -28,6 +30,15 @@ HTH_INLINE __m512 load_halves(const void *p)
 HTH_INLINE __m512 load_bytes(const void *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+
+/* Ask for what holds n numbers, at most 64; returns where they end. In Q8_0
+ * one scale in 32 is counted in. */
+HTH_INLINE const uint8_t *fetch(uint32_t type, const uint8_t *p, uint32_t n)
+{
+    for (uint32_t i = 0; i < n * SIZE(type); i += 64)
+        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+    return p + n * SIZE(type) + (type == HTH_Q8_0 ? n / 16 : 0);
 }
 
 /* ---- scores ---------------------------------------------------------------
@@ -85,6 +96,7 @@ HTH_INLINE void score_tiles(uint32_t type, uint32_t nq,
     __m512 sum[24], key[4];
     uint32_t dim = p->block.head_dim;
     const float *q = p->q;
+    const uint8_t *next = p->next_k;
 
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < nt; t++)
@@ -99,6 +111,7 @@ HTH_INLINE void score_tiles(uint32_t type, uint32_t nq,
         for (uint32_t t = 0; t < nt; t++)
             next_cols(type, &k[t]);
         for (uint32_t i = 0; i < end; i++, q += PANEL) {
+            next = fetch(type, next, KEYS);
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < nt; t++)
                 key[t] = next_keys(type, &k[t]);
@@ -233,6 +246,10 @@ HTH_INLINE void add_values(uint32_t type, uint32_t nq, uint32_t nv,
                 _mm512_mul_ps(_mm512_set1_ps(w->keep[j]),
                               _mm512_loadu_ps(acc + j * dim + i * 16));
     for (uint32_t key = 0; key < p->keys; key++) {
+        fetch(type,
+              p->next_v + (v - (const uint8_t *)p->block.v) +
+                  ((size_t)key * dim + c) * SIZE(type),
+              nv * 16);
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < nv; i++)
             value[i] = load_value(type, v, (size_t)key * dim + c + i * 16,

@@ -13,10 +13,13 @@
 
 /* Queries of a tile: enough to pay for widening a block, few enough for the
  * second-level cache. */
-#define TILE_QUERIES 96u
+#define TILE_QUERIES 192u
+#define TILE_ROWS_MIN 16u
+/* Tiles are made smaller below so many tasks per thread. */
+#define TILE_TASKS_MIN 4u
 /* Keys of a chunk; from HTH_CHUNKS_MAX chunks on they double, so that partials
  * stay bounded. */
-#define CHUNK_KEYS 512u
+#define CHUNK_KEYS 1024u
 #define CHUNKS_MAX 64u
 #define CHUNK_BLOCKS (CHUNK_KEYS / HTH_ATTN_KEYS)
 /* Tasks per thread below which chunks become tasks. */
@@ -43,7 +46,8 @@ struct bench {
 struct hth_attention {
     struct hth_attention_opts o;
     uint32_t threads;
-    uint32_t tile_rows;
+    uint32_t tile_rows_max;
+    uint32_t tile_rows; /* at most, in this step */
     float scale;
     struct tile *tile; /* [tiles <= rows_max] */
     uint32_t tiles;
@@ -84,7 +88,7 @@ static struct hth_attn_state place_state(uint8_t *base, size_t *at, size_t n,
 
 static size_t place(struct hth_attention *a, uint8_t *base)
 {
-    uint32_t dim = a->o.head_dim, queries = a->tile_rows * a->o.group;
+    uint32_t dim = a->o.head_dim, queries = a->tile_rows_max * a->o.group;
     size_t at = 0;
 
     for (uint32_t t = 0; t < a->threads; t++) {
@@ -111,7 +115,8 @@ int hth_attention_open(struct hth_attention **out,
     a->o = *opts;
     a->threads = hth_pool_threads(opts->pool);
     a->scale = 1.0f / sqrtf((float)opts->head_dim);
-    a->tile_rows = opts->group >= TILE_QUERIES ? 1 : TILE_QUERIES / opts->group;
+    a->tile_rows_max =
+        opts->group >= TILE_QUERIES ? 1 : TILE_QUERIES / opts->group;
     most = (size_t)a->threads * TASKS_PER_THREAD * opts->group * CHUNKS_MAX;
     if (most > PARTIALS_BYTES_MAX / one)
         most = PARTIALS_BYTES_MAX / one;
@@ -187,6 +192,16 @@ static bool want_chunk_tasks(const struct hth_attention *a)
            partials * a->o.share->kvs <= a->partials_max;
 }
 
+static uint32_t choose_tile_rows(const struct hth_attention *a, uint32_t rows)
+{
+    uint32_t most = a->tile_rows_max;
+
+    while (most > TILE_ROWS_MIN && (uint64_t)(rows / most) * a->o.share->kvs <
+                                       (uint64_t)a->threads * TILE_TASKS_MIN)
+        most /= 2;
+    return most;
+}
+
 void hth_attention_rows(struct hth_attention *a, uint32_t rows,
                         const uint32_t *seq, const uint32_t *pos)
 {
@@ -196,6 +211,7 @@ void hth_attention_rows(struct hth_attention *a, uint32_t rows,
     a->seq = seq;
     a->pos = pos;
     a->tiles = a->tasks = 0;
+    a->tile_rows = choose_tile_rows(a, rows);
     for (uint32_t r = 0; r < rows; r++)
         add_row(a, r);
     a->chunk_tasks = want_chunk_tasks(a);
