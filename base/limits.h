@@ -72,6 +72,21 @@
 #define HTH_TOOL_CALL_BYTES_MAX (1u << 20)
 #define HTH_TOOL_CALLS_MAX 64u
 
+/* Grammars */
+#define HTH_GRAMMAR_BYTES_MAX (1u << 20) /* of GBNF */
+#define HTH_GRAMMAR_OPS_MAX (1u << 18)
+#define HTH_GRAMMAR_RULES_MAX (1u << 15)
+#define HTH_GRAMMAR_SETS_MAX 4096u
+#define HTH_GRAMMAR_RANGES_MAX 256u      /* of one character class */
+#define HTH_GRAMMAR_CLASS_ALTS_MAX 1024u /* what these become in UTF-8 */
+#define HTH_GRAMMAR_DEPTH_MAX 64u        /* nested brackets */
+#define HTH_GRAMMAR_REPEAT_MAX 1000000u
+#define HTH_GRAMMAR_NODES_MAX 32768u  /* stacks of one answer */
+#define HTH_GRAMMAR_STATES_MAX 2048u  /* remembered states of one answer */
+#define HTH_GRAMMAR_ITEMS_MAX 131072u /* stacks in all those states */
+#define HTH_SCHEMA_DEPTH_MAX 64u
+#define HTH_SCHEMA_REFS_MAX 256u
+
 /* Links and frames */
 #define HTH_FRAME_BYTES_MAX (1u << 18)   /* payload of one data frame */
 #define HTH_LINK_CUT_BYTES (1u << 16)    /* longer messages are cut so */

@@ -152,6 +152,24 @@ uint32_t hth_top_candidates(const float *logits, uint32_t n, uint32_t first_id,
     return kept;
 }
 
+uint32_t hth_best_candidates(const struct hth_candidate *cand, uint32_t n,
+                             uint32_t k, struct hth_candidate *out)
+{
+    uint32_t kept = k < n ? k : n;
+
+    if (kept == 0)
+        return 0;
+    memcpy(out, cand, kept * sizeof *out);
+    heapify(out, kept);
+    for (uint32_t i = kept; i < n; i++)
+        if (better(&cand[i], &out[0])) {
+            out[0] = cand[i];
+            sift(out, kept, 0);
+        }
+    unheap(out, kept);
+    return kept;
+}
+
 double hth_log_sum_exp(const float *logits, uint32_t n)
 {
     double top = -INFINITY, sum = 0;

@@ -51,6 +51,9 @@ struct hth_candidate {
  * out; returns min(k, n). NaN counts as -INFINITY. */
 uint32_t hth_top_candidates(const float *logits, uint32_t n, uint32_t first_id,
                             uint32_t k, struct hth_candidate *out);
+/* The k best of cand[n] into out, descending; cand stays as it is. */
+uint32_t hth_best_candidates(const struct hth_candidate *cand, uint32_t n,
+                             uint32_t k, struct hth_candidate *out);
 /* log sum exp of logits[n], in double. */
 double hth_log_sum_exp(const float *logits, uint32_t n);
 
