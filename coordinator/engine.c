@@ -18,6 +18,7 @@
 static void free_task(struct hth_task *t)
 {
     hth_sampler_close(t->sampler);
+    hth_constraint_close(t->constraint);
     free(t->tokens);
     free(t);
 }
@@ -156,12 +157,51 @@ static void append(struct hth_engine *e, struct hth_task *t)
     e->task_count++;
 }
 
+/* The tokens, sorted: made once. Whoever finds that another was faster takes
+ * the other's. */
+static int token_index(struct hth_engine *e, struct hth_token_index **out,
+                       struct hth_err *err)
+{
+    struct hth_token_index *none = NULL;
+    int rc;
+
+    *out = atomic_load(&e->index);
+    if (*out != NULL)
+        return HTH_OK;
+    if (e->o.tokenizer == NULL)
+        return hth_fail(err, HTH_EUNSUPPORTED,
+                        "the model has no tokens' texts to hold to a grammar");
+    rc = hth_token_index_open(out, e->o.tokenizer, err);
+    if (rc == HTH_OK &&
+        !atomic_compare_exchange_strong(&e->index, &none, *out)) {
+        hth_token_index_close(*out);
+        *out = none;
+    }
+    return rc;
+}
+
+/* Before the lock is taken: this may take a while. */
+static int open_constraint(struct hth_engine *e, const struct hth_request *r,
+                           struct hth_constraint **out, struct hth_err *err)
+{
+    struct hth_token_index *x;
+    int rc;
+
+    if (r->grammar == NULL)
+        return HTH_OK;
+    rc = token_index(e, &x, err);
+    return rc == HTH_OK ? hth_constraint_open(out, r->grammar, x, err) : rc;
+}
+
 int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
                       uint64_t *id, struct hth_err *err)
 {
+    struct hth_constraint *constraint = NULL;
     struct hth_task *t = NULL;
-    int rc = HTH_OK;
+    int rc = open_constraint(e, r, &constraint, err);
 
+    if (rc != HTH_OK)
+        return rc;
     pthread_mutex_lock(&e->lock);
     if (e->state != HTH_ENGINE_ATTACHED || e->detaching || e->ending)
         rc = hth_fail(err, HTH_EUNREACHABLE,
@@ -180,11 +220,15 @@ int hth_engine_submit(struct hth_engine *e, const struct hth_request *r,
     }
     if (rc == HTH_OK) {
         t->tag = hth_fair_tag(&e->fair, r->client, r->count + COST_OF_ANSWER);
+        t->constraint = constraint;
+        hth_sampler_constrain(t->sampler, constraint);
+        constraint = NULL;
         append(e, t);
         *id = t->id;
         pthread_cond_broadcast(&e->wake);
     }
     pthread_mutex_unlock(&e->lock);
+    hth_constraint_close(constraint);
     return rc;
 }
 
@@ -423,6 +467,7 @@ void hth_engine_close(struct hth_engine *e)
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
     unload(e);
+    hth_token_index_close(atomic_load(&e->index));
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     free(e);

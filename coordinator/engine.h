@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "model/constraint.h"
 #include "model/gguf.h"
 #include "model/sampler.h"
 #include "model/tokenizer.h"
@@ -95,6 +96,9 @@ struct hth_request {
     uint64_t client;      /* whose it is: turns go round clients (fair.h) */
     int32_t priority;     /* a higher one goes first */
     uint32_t deadline_ms; /* from submit; ends with HTH_ETIMEDOUT. 0: none */
+    /* NULL, or what the answer is held to; submit takes a reference of its
+     * own. An end token then always ends the answer. */
+    struct hth_grammar *grammar;
     /* 0: none; else 1 + how many of the likeliest tokens on_logprobs gets,
      * at most HTH_LOGPROBS_MAX. Costs a gather of all logits. */
     uint32_t logprobs;

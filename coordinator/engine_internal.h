@@ -23,6 +23,7 @@ struct hth_task {
     struct hth_request r;
     uint32_t *tokens; /* owned; the prompt, then what was generated */
     struct hth_sampler *sampler;
+    struct hth_constraint *constraint; /* or NULL */
     struct hth_task *next;
     _Atomic bool cancelled;
     bool running;
@@ -47,6 +48,8 @@ enum hth_engine_state { HTH_ENGINE_IDLE, HTH_ENGINE_ATTACHED };
 
 struct hth_engine {
     struct hth_engine_opts o;
+    /* Made for the first grammar, by whoever needs it first. */
+    _Atomic(struct hth_token_index *) index;
     pthread_t thread;
     bool started;
 

@@ -137,6 +137,8 @@ static void add_wants(struct hth_engine *e, struct hth_task *t)
 
 static uint32_t candidates_of(const struct hth_task *t)
 {
+    if (t->constraint != NULL)
+        return 0;
     return t->r.on_logits != NULL || t->r.logprobs > 0
                ? 0
                : hth_sampling_candidates(&t->r.sampling);
@@ -353,7 +355,19 @@ static double take_logprobs(struct hth_engine *e, struct hth_task *t,
     return total;
 }
 
-/* Choose the next token; true while the request goes on. */
+/* No token goes on from where the answer stands: the request's end only. */
+static void end_stuck(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_err err;
+
+    hth_fail(&err, HTH_ELIMIT,
+             "no token of this model goes on from here within the grammar, or "
+             "the grammar is too ambiguous to follow");
+    hth_engine__end_task(e, t, HTH_ELIMIT, &err);
+}
+
+/* Choose the next token; *more while the request goes on, or is over already.
+ */
 static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
                          struct hth_err *err)
 {
@@ -368,11 +382,16 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
     if (t->r.logprobs > 0)
         total = take_logprobs(e, t, n, top);
     id = hth_sampler_pick(t->sampler, e->candidate, n);
+    if (id == HTH_PICK_NONE) {
+        end_stuck(e, t);
+        return HTH_OK;
+    }
     if (t->first_ns == 0)
         t->first_ns = hth_now_ns();
     t->last_id = id;
     *more = false;
-    if (!t->r.ignore_end && tok != NULL && hth_tokenizer_is_end(tok, id))
+    if ((!t->r.ignore_end || t->constraint != NULL) && tok != NULL &&
+        hth_tokenizer_is_end(tok, id))
         return HTH_OK;
     hth_sampler_accept(t->sampler, id);
     t->tokens[t->r.count + t->stats.generated_tokens++] = id;

@@ -129,14 +129,13 @@ bool hth_gseq__repeat(struct hth_grammar *g, struct hth_gseq *s, uint32_t from,
 {
     struct hth_gop op = {.kind = HTH_GOP_REPEAT, .min = min, .max = max};
 
+    if (s->count == from) /* nothing, any number of times */
+        return true;
     if (s->count == from + 1 && s->ops[from].kind == HTH_GOP_CALL) {
         op.a = s->ops[from].a;
     } else {
         struct hth_gseq body = {.ops = s->ops + from, .count = s->count - from};
 
-        /* An empty sequence has no operations to point at. */
-        if (body.count == 0)
-            return true;
         op.a = add_rule(g, NULL);
         if (op.a == UINT32_MAX || !hth_grammar__define(g, op.a, &body, 1))
             return false;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "model/constraint.h"
 
 struct hth_sampler {
     struct hth_sampling p;
@@ -14,6 +15,7 @@ struct hth_sampler {
     uint32_t *recent; /* ring of the last repeat_last_n ids */
     uint32_t recent_count, recent_next;
     uint32_t *times; /* [vocab], how often in the ring; NULL: no penalties */
+    struct hth_constraint *constraint; /* or NULL */
 };
 
 void hth_sampling_default(struct hth_sampling *s)
@@ -331,10 +333,14 @@ static uint32_t draw(struct hth_sampler *s, const struct hth_candidate *cand,
     return cand[n - 1].id;
 }
 
-uint32_t hth_sampler_pick(struct hth_sampler *s, struct hth_candidate *cand,
-                          uint32_t n)
+void hth_sampler_constrain(struct hth_sampler *s, struct hth_constraint *c)
 {
-    adjust(s, cand, n);
+    s->constraint = c;
+}
+
+static uint32_t choose(struct hth_sampler *s, struct hth_candidate *cand,
+                       uint32_t n)
+{
     if (!(s->p.temperature > 0))
         return greedy(cand, n);
     n = keep_top(cand, n, s->p.top_k);
@@ -343,4 +349,23 @@ uint32_t hth_sampler_pick(struct hth_sampler *s, struct hth_candidate *cand,
     n = cut_top_p(cand, n, s->p.top_p);
     n = cut_min_p(cand, n, s->p.min_p);
     return draw(s, cand, n);
+}
+
+/* The constraint comes after penalties and biases, which decide who is best,
+ * and before everything that cuts candidates off. */
+uint32_t hth_sampler_pick(struct hth_sampler *s, struct hth_candidate *cand,
+                          uint32_t n)
+{
+    uint32_t id;
+
+    adjust(s, cand, n);
+    if (s->constraint == NULL)
+        return choose(s, cand, n);
+    n = hth_constraint_filter(s->constraint, cand, n,
+                              s->p.temperature > 0 ? s->p.top_k : 1);
+    if (n == 0)
+        return HTH_PICK_NONE;
+    id = choose(s, cand, n);
+    return hth_constraint_accept(s->constraint, id) == HTH_OK ? id
+                                                              : HTH_PICK_NONE;
 }

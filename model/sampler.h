@@ -63,10 +63,17 @@ HTH_MUST_CHECK int hth_sampler_open(struct hth_sampler **out,
                                     const struct hth_sampling *s,
                                     uint32_t vocab);
 void hth_sampler_close(struct hth_sampler *s); /* NULL is fine */
+/* From now on pick chooses among the tokens that c allows, as if the others
+ * had probability 0 from the start, and tells c what it chose. Needs all of the
+ * vocabulary as candidates. c is borrowed for life; NULL: none. */
+struct hth_constraint;
+void hth_sampler_constrain(struct hth_sampler *s, struct hth_constraint *c);
 /* Prompt and generated tokens, in order: what the penalties look back at. */
 void hth_sampler_accept(struct hth_sampler *s, uint32_t id);
 /* Choose among cand[n] (overwritten, any order): either all of the vocabulary
- * or the merged best candidates of every slice. n >= 1. */
+ * or the merged best candidates of every slice. n >= 1. HTH_PICK_NONE: the
+ * constraint allows none of them. */
+#define HTH_PICK_NONE UINT32_MAX
 uint32_t hth_sampler_pick(struct hth_sampler *s, struct hth_candidate *cand,
                           uint32_t n);
 

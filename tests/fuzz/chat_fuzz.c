@@ -11,8 +11,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const g_sources[] = {
-    "{% for m in messages %}{{ m.role + m.content }}{% endfor %}<tool_call>"
-    "<think></think>",
+    "{% for m in messages %}{{ m.content }}{% endfor %}<tool_call></think>",
     "[TOOL_CALLS]",
     "[TOOL_CALLS][ARGS]",
     "<|python_tag|>",

@@ -99,9 +99,11 @@ void rig_open(struct rig *r, const char *model, const double *shares,
     r->ranks = ranks;
     snprintf(path, sizeof path, "%s", golden_path(model, ".gguf"));
     cr_assert_eq(hth_gguf_open(&r->g, path, &err), 0, "%s", err.text);
+    cr_assert_eq(hth_tokenizer_open(&r->tokenizer, r->g, &err), 0);
     o.gguf = r->g;
     o.lost = on_lost;
     o.ctx = r;
+    o.tokenizer = r->tokenizer;
     cr_assert_eq(hth_engine_open(&r->e, &o, &err), 0);
     rig_session(r, s, shares);
     cr_assert_eq(hth_engine_load(r->e, s, &err), 0, "%s", err.text);
@@ -113,6 +115,7 @@ void rig_close(struct rig *r)
 {
     hth_engine_close(r->e);
     rig_join(r);
+    hth_tokenizer_close(r->tokenizer);
     hth_gguf_close(r->g);
 }
 

@@ -19,6 +19,7 @@ struct member {
 
 struct rig {
     struct hth_gguf *g;
+    struct hth_tokenizer *tokenizer;
     struct hth_engine *e;
     struct member m[8];
     uint32_t ranks;

@@ -83,6 +83,7 @@ Test(grammar, texts)
         {"root ::= \"a\"{2,3}", "a", 'p'},
         {"root ::= \"a\"{2,3}", "aaa", 'y'},
         {"root ::= \"a\"{2,3}", "aaaa", 'n'},
+        {"root ::= \"\"* \"a\"", "a", 'y'},
         {"root ::= \"ab\"*", "abab", 'y'},
         {"root ::= \"a\"{3}", "aaa", 'y'},
         {"root ::= \"a\"{0,2} \"b\"", "b", 'y'},
