@@ -101,7 +101,8 @@
 
 /* Control messages */
 #define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */
-#define HTH_BLOCKS_MAX (2u * HTH_LAYERS_MAX + 1u) /* of one rank */
+/* Of one rank: its slices, and whole layers. */
+#define HTH_BLOCKS_MAX (4u * HTH_LAYERS_MAX + 2u)
 #define HTH_SETUP_BYTES_MAX (256u << 10) /* what a rank must know, encoded */
 #define HTH_EVENTS_BYTES_MAX (1u << 18)  /* in one answer */
 #define HTH_EVENT_TEXT_MAX 65536u        /* text of one event */

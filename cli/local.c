@@ -58,6 +58,7 @@ int hth_local_options(const struct hth_args *args, struct hth_local_opts *opts,
     opts->model_path = hth_args_text(args, "model");
     opts->wire = (uint32_t)hth_wire_option(args);
     opts->kv_type = hth_kv_option(args);
+    opts->prefill = hth_prefill_option(args);
     /* the first of a list: `bench` goes through it itself */
     opts->threads = (uint32_t)strtoul(hth_args_text(args, "threads"), NULL, 10);
     opts->memory_bytes = hth_args_size(args, "memory");
@@ -122,6 +123,7 @@ static int open_cluster(struct hth_local *l, struct hth_err *err)
         .share_count = o->ranks,
         .wire = o->wire,
         .kv_type = o->kv_type,
+        .prefill = o->prefill,
         .ctx = o->ctx,
         .state_dir = o->ranks == 1 ? NULL : l->state,
         .store_dir = l->own_store[0] != '\0' ? l->own_store : NULL,

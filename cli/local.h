@@ -22,6 +22,7 @@ struct hth_local_opts {
     double shares[HTH_RANKS_MAX]; /* [ranks], rank 0 first */
     uint32_t ranks;               /* >= 1 */
     uint32_t wire;                /* enum hth_wire */
+    uint32_t prefill;             /* enum hth_prefill_mode */
     uint32_t kv_type;             /* HTH_F16, HTH_F32, HTH_Q8_0 */
     uint32_t ctx;                 /* 0: the model's */
     uint32_t threads;             /* of each rank; 0: cores / ranks */

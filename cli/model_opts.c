@@ -1,9 +1,12 @@
 /* model_opts.c - shares, wire and cache types, log level, directories. */
 #include "cli/model_opts.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "cli/paths.h"
 #include "kernels/type.h"
+#include "scheduler/spread.h"
 
 int hth_parse_shares(const char *text, double *shares, size_t *ranks,
                      struct hth_err *err)
@@ -39,6 +42,18 @@ uint32_t hth_kv_option(const struct hth_args *args)
 
     HTH_ASSERT(type != NULL);
     return type->id;
+}
+
+uint32_t hth_prefill_option(const struct hth_args *args)
+{
+    const char *text = hth_args_text(args, "prefill");
+    uint32_t mode = 0;
+
+    while (mode < HTH_PREFILL_MODES &&
+           strcmp(text, hth_prefill_mode_text(mode)) != 0)
+        mode++;
+    HTH_ASSERT(mode < HTH_PREFILL_MODES);
+    return mode;
 }
 
 void hth_log_option(const struct hth_args *args)

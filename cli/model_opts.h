@@ -13,6 +13,7 @@ HTH_MUST_CHECK int hth_parse_shares(const char *text, double *shares,
 enum hth_wire hth_wire_option(const struct hth_args *args);
 /* HTH_F16, HTH_F32 or HTH_Q8_0 */
 uint32_t hth_kv_option(const struct hth_args *args);
+uint32_t hth_prefill_option(const struct hth_args *args); /* --prefill */
 /* Set the log level by --log-level. */
 void hth_log_option(const struct hth_args *args);
 /* --state-dir, or the default for the role in dst[HTH_PATH_BYTES_MAX]. The

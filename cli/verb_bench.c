@@ -223,8 +223,9 @@ static int run_model(struct bench *b, const char *path, struct hth_err *err)
 /* Options that only mean something where bench starts the ranks itself. */
 static int check_mode(const struct hth_args *args, struct hth_err *err)
 {
-    static const char *const starting[] = {"local",   "shares", "wire",  "kv",
-                                           "threads", "memory", "store", "ops"};
+    static const char *const starting[] = {"local",  "shares",  "wire",
+                                           "kv",     "prefill", "threads",
+                                           "memory", "store",   "ops"};
 
     for (size_t i = 0; i < sizeof starting / sizeof starting[0]; i++)
         if (hth_args_origin(args, starting[i]) == HTH_ORIGIN_LINE)

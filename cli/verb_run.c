@@ -167,8 +167,9 @@ static int fill_request(struct hth_msg_submit *g, const struct hth_args *args,
  * ignored by a running coordinator; better to say so. */
 static int check_mode(const struct hth_args *args, struct hth_err *err)
 {
-    static const char *const starting[] = {
-        "local", "shares", "wire", "kv", "ctx", "threads", "memory", "store"};
+    static const char *const starting[] = {"local",   "shares",  "wire",
+                                           "kv",      "prefill", "ctx",
+                                           "threads", "memory",  "store"};
 
     if (hth_args_text(args, "model") != NULL)
         return HTH_OK;

@@ -137,6 +137,7 @@ static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
     o->memory_bytes = hth_args_size(args, "memory");
     o->wire = (uint32_t)hth_wire_option(args);
     o->kv_type = hth_kv_option(args);
+    o->prefill = hth_prefill_option(args);
     o->ctx = (uint32_t)hth_args_int(args, "ctx");
     o->name = hth_args_text(args, "name");
     o->wait_ms = (uint32_t)hth_args_int(args, "wait") * 1000u;

@@ -43,6 +43,12 @@
 #define ROW_KV                                                                 \
     ROW("kv", 0, CHOICE, "TYPE", .fallback = "f16", .choices = "f16|f32|q8_0", \
         .help = "Type of the KV cache. q8_0 is half of f16.")
+#define ROW_PREFILL                                                           \
+    ROW("prefill", 0, CHOICE, "MODE", .fallback = "tp",                       \
+        .choices = "tp|auto|ring|striped|zigzag|kvr|single",                  \
+        .help = "How long prompts are computed: tp in steps, like decoding; " \
+                "the others split the tokens over the devices, which then "   \
+                "need whole layers, too. auto takes the fastest.")
 #define ROW_CTX                                                             \
     ROW("ctx", 'c', INT, "N", .fallback = "0", .max = HTH_CTX_MAX,          \
         .help = "Longest sequence in tokens; 0 is what the model was made " \
@@ -97,6 +103,7 @@ static const struct hth_opt serve_opts[] = {
                 "memory."),
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_CTX,
     ROW("http-port", 0, INT, "N", .min = 1, .max = 65535,
         .help = "Port of the HTTP service (API and console). Default: --port "
@@ -212,6 +219,7 @@ static const struct hth_opt run_opts[] = {
     FLAG("verbose", 'v', .help = "Statistics on standard error at the end."),
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_CTX,
     ROW_THREADS,
     ROW_MEMORY,
@@ -232,6 +240,7 @@ static const struct hth_opt plan_opts[] = {
                 "first."),
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_CTX,
     ROW_JSON,
     END,
@@ -278,6 +287,7 @@ static const struct hth_opt logits_opts[] = {
     ROW_SHARES_LOCAL,
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_THREADS,
     ROW_MEMORY,
     ROW_STORE_LOCAL,
@@ -297,6 +307,7 @@ static const struct hth_opt perplexity_opts[] = {
     ROW_SHARES_LOCAL,
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_THREADS,
     ROW_MEMORY,
     ROW_STORE_LOCAL,
@@ -334,6 +345,7 @@ static const struct hth_opt bench_opts[] = {
     ROW_SHARES_LOCAL,
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_MEMORY,
     ROW_STORE_LOCAL,
     ROW_STATE_DIR,

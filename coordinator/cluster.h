@@ -50,8 +50,9 @@ struct hth_cluster_opts {
     double shares[HTH_RANKS_MAX]; /* [share_count], rank 0 first */
     uint32_t share_count;         /* 0: automatic */
     uint32_t wire;                /* enum hth_wire (net/star.h) */
-    uint32_t kv_type;             /* HTH_F16, HTH_F32 or HTH_Q8_0 */
-    uint32_t ctx; /* positions of one sequence; 0: the model's, bounded */
+    uint32_t prefill; /* enum hth_prefill_mode (scheduler/spread.h) */
+    uint32_t kv_type; /* HTH_F16, HTH_F32 or HTH_Q8_0 */
+    uint32_t ctx;     /* positions of one sequence; 0: the model's, bounded */
     uint32_t parallel_max; /* requests that run at a time; 0: all there can */
     uint32_t waiting_max;  /* beside them, before clients are told to come
                               back later; 0: HTH_REQUESTS_MAX */

@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "coordinator/cluster_internal.h"
+#include "scheduler/spread.h"
+#include "worker/whole.h"
 
 #define OUT_GRACE_MS 3000u /* for a refused peer to hear why */
 
@@ -262,6 +264,16 @@ static void on_prove(struct hth_cluster *c, struct pipe *p,
 
 /* ---- workers ------------------------------------------------------------- */
 
+/* Whole layers behind a rank's slices; the head is not among them. */
+static void put_whole(struct hth_cluster *c, struct hth_buf *blocks)
+{
+    size_t head = hth_shard_blocks(&c->spec) - hth_whole_blocks(&c->spec);
+
+    hth_weights_manifest(c->whole, 1, blocks);
+    if (!blocks->failed)
+        blocks->len -= head * HTH_MSG_BLOCK_BYTES;
+}
+
 static void fill_load(struct hth_cluster *c, int i, struct hth_buf *setup,
                       struct hth_buf *blocks, struct hth_msg_command *cmd)
 {
@@ -278,6 +290,8 @@ static void fill_load(struct hth_cluster *c, int i, struct hth_buf *setup,
     hth_session_encode(s, setup);
     free(s);
     hth_weights_manifest(c->weights, (uint32_t)rank, blocks);
+    if (c->session.setup.prefill != HTH_PREFILL_TP)
+        put_whole(c, blocks);
     cmd->session = c->session.setup.id;
     cmd->rank = (uint32_t)rank;
     cmd->attempt = v->attempt;
@@ -396,6 +410,17 @@ struct chunk_work {
     bool sent;
 };
 
+static int read_chunk(const struct chunk_work *w, uint8_t *dst,
+                      struct hth_err *err)
+{
+    int rc = hth_weights_read(w->cluster->weights, (uint32_t)w->rank, &w->chunk,
+                              dst, err);
+
+    if (rc == HTH_ENOTFOUND && w->cluster->opts.prefill != HTH_PREFILL_TP)
+        rc = hth_weights_read(w->cluster->whole, 1, &w->chunk, dst, err);
+    return rc;
+}
+
 static void chunk_read(uv_work_t *work)
 {
     struct chunk_work *w = work->data;
@@ -407,8 +432,7 @@ static void chunk_read(uv_work_t *work)
     if (bytes == NULL)
         status = hth_fail(&err, HTH_ENOMEM, "out of memory");
     else
-        status = hth_weights_read(w->cluster->weights, (uint32_t)w->rank,
-                                  &w->chunk, bytes, &err);
+        status = read_chunk(w, bytes, &err);
     if (status == HTH_OK) {
         m.u.data.bytes = (struct hth_blob){bytes, w->chunk.length};
         reply(w->call, &m);

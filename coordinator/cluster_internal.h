@@ -155,6 +155,7 @@ struct hth_cluster {
     struct hth_control_server *control;
     struct hth_engine *engine;
     struct hth_weights *weights;
+    struct hth_weights *whole; /* whole layers: rank 1 of a plan of its own */
     struct hth_requests *requests;
     struct hth_jobs *jobs;
     struct hth_api *api; /* NULL: no HTTP */

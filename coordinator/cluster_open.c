@@ -170,11 +170,13 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
 
     if ((status = hth__loop_init(c, err)) != HTH_OK ||
         (status = hth_engine_open(&c->engine, &engine, err)) ||
-        (status = hth_weights_open(&c->weights, &weights, err)))
+        (status = hth_weights_open(&c->weights, &weights, err)) ||
+        (status = hth_weights_open(&c->whole, &weights, err)))
         return status;
     requests.engine = c->engine;
     jobs.engine = c->engine;
     jobs.weights = c->weights;
+    jobs.whole = c->whole;
     if ((status = hth_requests_open(&c->requests, &requests, err)) != HTH_OK)
         return status;
     return hth_jobs_start(&c->jobs, &jobs, err);
@@ -465,6 +467,7 @@ void hth_cluster_close(struct hth_cluster *c)
     hth_control_server_close(c->control);
     hth_requests_close(c->requests);
     hth_weights_close(c->weights);
+    hth_weights_close(c->whole);
     hth_pairing_close(c->pairing);
     hth_registry_close(c->registry);
     hth_ca_close(c->ca);

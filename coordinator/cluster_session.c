@@ -167,6 +167,7 @@ static int fill_setup(struct hth_cluster *c, const struct hth_formation *f,
     s->kv_positions_max = c->ctx > KV_POSITIONS_MIN ? c->ctx : KV_POSITIONS_MIN;
     s->rows_max = HTH_STEP_ROWS_MAX;
     s->kv_type = c->opts.kv_type;
+    s->prefill = c->opts.prefill;
     s->wire_type = c->opts.wire;
     s->spec = c->spec;
     rc = c->opts.share_count > 0 ? plan_explicit(c, f->ranks, err)

@@ -238,6 +238,8 @@ void hth_engine_cancel(struct hth_engine *e, uint64_t id)
     for (struct hth_task *t = e->tasks; t != NULL; t = t->next)
         if (t->id == id)
             atomic_store(&t->cancelled, true);
+    if (e->split_task != NULL && e->split_task->id == id)
+        hth_split_cancel(e->split);
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
 }
@@ -268,6 +270,8 @@ static void say_goodbye(struct hth_engine *e)
 
 static void drop_links(struct hth_engine *e)
 {
+    if (e->split != NULL)
+        hth_split_detach(e->split);
     hth_forward_join(hth_rank_forward(e->rank), NULL);
     hth_star_close(e->star);
     e->star = NULL;
@@ -419,6 +423,7 @@ static void unload(struct hth_engine *e)
     e->setup = NULL;
     e->embed = NULL;
     e->rank = NULL;
+    e->split = NULL;
 }
 
 int hth_engine_open(struct hth_engine **out, const struct hth_engine_opts *o,
@@ -485,6 +490,17 @@ static int read_piece(void *ctx, uint32_t index, const struct hth_block *piece,
                           (struct hth_read){0, dst, piece->bytes}, err);
 }
 
+static int read_whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                      struct hth_err *err)
+{
+    const struct hth_engine *e = ctx;
+    struct hth_block b;
+
+    hth_whole_block(&e->setup->spec, index, &b);
+    return hth_block_read(e->o.gguf, &e->setup->spec, &b,
+                          (struct hth_read){0, dst, bytes}, err);
+}
+
 /* The same weights and buffers can serve another session when all but its id
  * and the other ranks' business are equal. */
 static bool same_session(const struct hth_session *a,
@@ -536,7 +552,9 @@ static int load_rank(struct hth_engine *e, const struct hth_session *s,
 {
     struct hth_rank_opts o = {.threads = e->o.threads,
                               .memory_bytes = e->o.memory_bytes,
-                              .source = {e, read_piece}};
+                              .source = {e, read_piece},
+                              .whole = read_whole,
+                              .whole_ctx = e};
     int rc;
 
     e->setup = malloc(sizeof *e->setup);
@@ -547,6 +565,7 @@ static int load_rank(struct hth_engine *e, const struct hth_session *s,
     rc = open_rank(e, &o, err);
     if (rc != HTH_OK)
         return rc;
+    e->split = hth_rank_split(e->rank);
     rc = hth_embed_open(&e->embed, e->o.gguf, &hth_rank_session(e->rank)->spec,
                         err);
     if (rc == HTH_OK)
@@ -600,6 +619,8 @@ int hth_engine_attach(struct hth_engine *e, struct hth_link **links,
     for (uint32_t i = 0; i + 1 < ranks; i++)
         e->link[i] = links[i + 1];
     rc = open_star(e, err);
+    if (rc == HTH_OK && e->split != NULL && ranks > 1)
+        rc = hth_engine__split_meet(e, err);
     pthread_mutex_lock(&e->lock);
     if (rc != HTH_OK)
         drop_links(e);

@@ -74,6 +74,8 @@ struct hth_request_stats {
     uint64_t queue_ns, prefill_ns, decode_ns; /* decode: after token 1 */
     uint64_t compute_ns, reduce_ns;           /* rank 0, while it ran */
     uint64_t sent_bytes, received_bytes;      /* all links, payload */
+    uint32_t prefill_mode; /* enum hth_prefill_mode that the prompt took */
+    uint64_t predicted_ns; /* of the prompt, by the cost model; 0: none */
 };
 
 /* A token and the natural logarithm of its probability, before penalties,

@@ -15,6 +15,8 @@
 #include "model/embed.h"
 #include "net/star.h"
 #include "worker/group.h"
+#include "scheduler/prefill.h"
+#include "worker/split.h"
 #include "worker/step.h"
 
 /* One request, from submit to on_end. Queued ones are in submit order. */
@@ -39,6 +41,7 @@ struct hth_task {
     uint32_t rows;      /* of it in the step under way */
     uint32_t row_first; /* of those rows */
     uint32_t want_first, wants;
+    bool stepwise; /* its prompt takes steps, as was chosen */
     uint64_t submitted_ns, started_ns, first_ns;
     struct hth_request_stats stats;
     uint64_t compute0_ns, reduce0_ns, sent0, received0;
@@ -100,6 +103,12 @@ struct hth_engine {
     uint8_t *result[HTH_RANKS_MAX];
     struct hth_candidate *candidate; /* [vocab] */
     float *row_logits;               /* [vocab] */
+    /* engine_split.c */
+    struct hth_split *split; /* the rank's; NULL: prompts are not spread */
+    struct hth_prefill_net net;
+    struct hth_prefill_load load;
+    struct hth_partition_table partitions;
+    struct hth_task *split_task; /* under the lock: whose job runs */
 };
 
 /* engine.c */
@@ -139,6 +148,22 @@ void hth_engine__leave(struct hth_engine *e, struct hth_task *t);
 /* engine_step.c: admit what fits, run one step, deliver. An error means that
  * the group of ranks is broken. */
 int hth_engine__step(struct hth_engine *e, struct hth_err *err);
+/* Get to know the ranks' rates and links. */
+int hth_engine__split_meet(struct hth_engine *e, struct hth_err *err);
+/* A request whose prompt is to be spread over the ranks now, chosen and
+ * predicted; NULL: none. One that cannot be run as asked for ends here. */
+struct hth_task *hth_engine__split_due(struct hth_engine *e,
+                                       struct hth_prefill_choice *choice);
+/* Run its prompt. An error means that the group of ranks is broken. */
+int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
+                          const struct hth_prefill_choice *choice,
+                          struct hth_err *err);
+/* engine_step.c, for it: ops to all ranks without rows; all logits of the
+ * prompt's last token, or a token, from e->logits and e->result. */
+int hth_engine__send_ops(struct hth_engine *e, struct hth_err *err);
+int hth_engine__deliver_last(struct hth_engine *e, struct hth_task *t,
+                             bool *more, struct hth_err *err);
+uint32_t hth_engine__candidates(const struct hth_task *t);
 /* Payload bytes over all links so far. */
 void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
                          uint64_t *received);

@@ -135,7 +135,7 @@ static void add_wants(struct hth_engine *e, struct hth_task *t)
         s->want[s->wants++] = first + i;
 }
 
-static uint32_t candidates_of(const struct hth_task *t)
+uint32_t hth_engine__candidates(const struct hth_task *t)
 {
     if (t->constraint != NULL)
         return 0;
@@ -153,7 +153,7 @@ static void set_candidates(struct hth_engine *e)
 
     for (struct hth_task *t = hth_engine__head(e); t != NULL;
          t = hth_engine__after(e, t)) {
-        uint32_t n = candidates_of(t);
+        uint32_t n = hth_engine__candidates(t);
 
         if (!t->running || t->rows == 0 || t->wants == 0)
             continue;
@@ -331,7 +331,8 @@ static int deliver_logits(struct hth_engine *e, struct hth_task *t,
             return rc;
         for (uint32_t c = 0; c < n; c++)
             e->row_logits[e->candidate[c].id] = e->candidate[c].logit;
-        t->r.on_logits(t->r.ctx, pos0 + i, e->row_logits, vocab);
+        t->r.on_logits(t->r.ctx, pos0 + t->rows - t->wants + i, e->row_logits,
+                       vocab);
     }
     return HTH_OK;
 }
@@ -445,6 +446,33 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
     return rc;
 }
 
+int hth_engine__deliver_last(struct hth_engine *e, struct hth_task *t,
+                             bool *more, struct hth_err *err)
+{
+    uint32_t pos0 = t->pos;
+    int rc = HTH_OK;
+
+    t->pos += t->rows;
+    *more = t->r.generate_max > 0;
+    if (t->r.on_prefill != NULL)
+        t->r.on_prefill(t->r.ctx, t->pos, t->r.count);
+    if (t->r.on_logits != NULL)
+        rc = deliver_logits(e, t, pos0, err);
+    return rc == HTH_OK && *more ? deliver_token(e, t, more, err) : rc;
+}
+
+int hth_engine__send_ops(struct hth_engine *e, struct hth_err *err)
+{
+    struct hth_step *s = &e->step;
+
+    s->kind = HTH_STEP_RUN;
+    s->rows = s->wants = s->candidates = 0;
+    s->ops = e->ops;
+    memcpy(s->op, e->op, e->ops * sizeof *e->op);
+    e->ops = 0;
+    return s->ops > 0 ? send_step(e, err) : HTH_OK;
+}
+
 /* Sequences that ended with the last request leave the other ranks now, not
  * when somebody asks something next. */
 static int flush_ops(struct hth_engine *e, struct hth_err *err)
@@ -455,12 +483,11 @@ static int flush_ops(struct hth_engine *e, struct hth_err *err)
     return send_step(e, err);
 }
 
-int hth_engine__step(struct hth_engine *e, struct hth_err *err)
+static int step_all(struct hth_engine *e, struct hth_err *err)
 {
     uint64_t begun_ns;
     int rc = HTH_OK;
 
-    hth_engine__admit(e);
     build(e);
     begun_ns = hth_now_ns();
     if (e->step.rows > 0)
@@ -476,6 +503,19 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
         if (t->running && t->rows > 0)
             rc = deliver(e, t, err);
     }
+    return rc;
+}
+
+int hth_engine__step(struct hth_engine *e, struct hth_err *err)
+{
+    struct hth_prefill_choice choice;
+    struct hth_task *t;
+    int rc;
+
+    hth_engine__admit(e);
+    t = hth_engine__split_due(e, &choice);
+    rc = t != NULL ? hth_engine__split_run(e, t, &choice, err)
+                   : step_all(e, err);
     hth_engine__cache_publish(e);
     if (e->o.delivered != NULL)
         e->o.delivered(e->o.ctx);

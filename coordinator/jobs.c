@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "scheduler/spread.h"
 
 struct hth_jobs {
     struct hth_jobs_opts o;
@@ -43,11 +44,27 @@ static int attach(struct hth_jobs *j, struct hth_job *job, struct hth_err *err)
     return status;
 }
 
+/* Whole layers are the share of a rank that has everything. */
+static int hash(struct hth_jobs *j, const struct hth_session *s,
+                struct hth_err *err)
+{
+    static const double all[] = {0, 1};
+    struct hth_shape shape;
+    struct hth_plan plan;
+    int rc = hth_weights_prepare(j->o.weights, &s->plan, err);
+
+    if (rc != HTH_OK || s->prefill == HTH_PREFILL_TP)
+        return rc;
+    hth_spec_shape(&s->spec, s->kv_type, &shape);
+    rc = hth_plan_make(&shape, all, 2, &plan, err);
+    return rc == HTH_OK ? hth_weights_prepare(j->o.whole, &plan, err) : rc;
+}
+
 static int run(struct hth_jobs *j, struct hth_job *job, struct hth_err *err)
 {
     switch (job->kind) {
     case HTH_JOB_HASH:
-        return hth_weights_prepare(j->o.weights, &job->setup->plan, err);
+        return hash(j, job->setup, err);
     case HTH_JOB_LOAD:
         return hth_engine_load(j->o.engine, job->setup, err);
     case HTH_JOB_ATTACH:

@@ -33,6 +33,7 @@ struct hth_jobs;
 struct hth_jobs_opts {
     struct hth_engine *engine;   /* borrowed */
     struct hth_weights *weights; /* borrowed */
+    struct hth_weights *whole;   /* borrowed; of whole layers */
     /* err->status is the result; the job's owned parts are gone. */
     void (*done)(void *ctx, const struct hth_job *job,
                  const struct hth_err *err);

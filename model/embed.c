@@ -47,19 +47,33 @@ void hth_embed_close(struct hth_embed *e)
     free(e);
 }
 
-int hth_embed_row(struct hth_embed *e, uint32_t id, float *out,
+size_t hth_embed_row_bytes(const struct hth_embed *e)
+{
+    return e->row_bytes;
+}
+
+uint32_t hth_embed_type(const struct hth_embed *e)
+{
+    return e->t->type;
+}
+
+int hth_embed_raw(struct hth_embed *e, uint32_t id, void *out,
                   struct hth_err *err)
 {
-    int rc;
-
     if (id >= e->vocab)
         return hth_fail(err, HTH_EINVAL,
                         "token %u is not in the vocabulary of %u", id,
                         e->vocab);
-    rc = hth_gguf_read(
+    return hth_gguf_read(
         e->g, e->t,
-        (struct hth_read){(uint64_t)id * e->row_bytes, e->raw, e->row_bytes},
-        err);
+        (struct hth_read){(uint64_t)id * e->row_bytes, out, e->row_bytes}, err);
+}
+
+int hth_embed_row(struct hth_embed *e, uint32_t id, float *out,
+                  struct hth_err *err)
+{
+    int rc = hth_embed_raw(e, id, e->raw, err);
+
     if (rc != HTH_OK)
         return rc;
     hth_dequantize((enum hth_type)e->t->type, e->raw, out, e->dim);

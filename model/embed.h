@@ -21,5 +21,10 @@ void hth_embed_close(struct hth_embed *e); /* NULL is fine */
 /* out: [dim] f32. HTH_EINVAL for an id outside the vocabulary. */
 HTH_MUST_CHECK int hth_embed_row(struct hth_embed *e, uint32_t id, float *out,
                                  struct hth_err *err);
+/* The row as it is in the file, of hth_embed_row_bytes(). */
+HTH_MUST_CHECK int hth_embed_raw(struct hth_embed *e, uint32_t id, void *out,
+                                 struct hth_err *err);
+size_t hth_embed_row_bytes(const struct hth_embed *e);
+uint32_t hth_embed_type(const struct hth_embed *e); /* enum hth_type */
 
 #endif

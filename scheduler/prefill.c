@@ -360,9 +360,10 @@ int hth_prefill_choose(const struct hth_prefill_load *l,
                        struct hth_prefill_choice *out)
 {
     struct hth_spread spread = {0};
+    bool found = false;
 
     memset(out, 0, sizeof *out);
-    for (uint32_t mode = HTH_PREFILL_TP; mode < HTH_PREFILL_MODES; mode++) {
+    for (uint32_t mode = HTH_PREFILL_TP; mode < HTH_PREFILL_AUTO; mode++) {
         double t;
 
         if (!mode_possible(l, mode))
@@ -370,11 +371,12 @@ int hth_prefill_choose(const struct hth_prefill_load *l,
         t = try_mode(l, p, mode, table, &spread);
         out->by_mode_s[mode] = t;
         if ((wanted != HTH_PREFILL_AUTO && mode != wanted) ||
-            (out->mode != HTH_PREFILL_AUTO && t >= out->predicted_s))
+            (found && t >= out->predicted_s))
             continue;
+        found = true;
         out->mode = mode;
         out->predicted_s = t;
         out->spread = spread;
     }
-    return out->mode == HTH_PREFILL_AUTO ? HTH_EUNSUPPORTED : HTH_OK;
+    return found ? HTH_OK : HTH_EUNSUPPORTED;
 }

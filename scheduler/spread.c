@@ -16,7 +16,7 @@ const char *hth_prefill_mode_text(uint32_t mode)
 
 bool hth_prefill_splits(uint32_t mode)
 {
-    return mode >= HTH_PREFILL_RING && mode < HTH_PREFILL_MODES;
+    return mode >= HTH_PREFILL_RING && mode <= HTH_PREFILL_SINGLE;
 }
 
 /* Blocks in one piece, in the order of ranks. */

@@ -24,13 +24,13 @@
 
 /* X(name, number, text); the number is on the wire. */
 #define HTH_PREFILL_MAP(X)   \
-    X(AUTO, 0, "auto")       \
-    X(TP, 1, "tp")           \
-    X(RING, 2, "ring")       \
-    X(STRIPED, 3, "striped") \
-    X(ZIGZAG, 4, "zigzag")   \
-    X(KVR, 5, "kvr")         \
-    X(SINGLE, 6, "single")
+    X(TP, 0, "tp")           \
+    X(RING, 1, "ring")       \
+    X(STRIPED, 2, "striped") \
+    X(ZIGZAG, 3, "zigzag")   \
+    X(KVR, 4, "kvr")         \
+    X(SINGLE, 5, "single")   \
+    X(AUTO, 6, "auto")
 
 enum hth_prefill_mode {
 #define X(name, number, text) HTH_PREFILL_##name = number,

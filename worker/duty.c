@@ -14,7 +14,9 @@
 #include "worker/fetch.h"
 #include "worker/memory.h"
 #include "worker/rank.h"
+#include "scheduler/spread.h"
 #include "worker/store_source.h"
+#include "worker/whole.h"
 
 #define LINK_RETRY_MIN_MS 100u
 #define LINK_RETRY_MAX_MS 2000u
@@ -102,11 +104,32 @@ static int make_room(struct hth_duty *d, struct hth_err *err)
     return hth_store_make_room(d->opts.store, need.weights_bytes, err);
 }
 
+/* Whole layers are behind the slices in the list of blocks. */
+static int read_whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                      struct hth_err *err)
+{
+    struct hth_duty *d = ctx;
+    uint32_t i = hth_shard_blocks(&d->session.spec) + index;
+
+    if (atomic_load(&d->stop))
+        return hth_fail(err, HTH_ECANCELLED, "stopped");
+    if (i >= d->key_count || d->keys[i].bytes != bytes)
+        return hth_fail(err, HTH_EFORMAT,
+                        "whole block %u: the coordinator's list and this "
+                        "device's layout differ; upgrade the older of the two",
+                        index);
+    return hth_store_read(d->opts.store, &d->keys[i], dst, err);
+}
+
 static int open_rank(struct hth_duty *d, struct hth_err *err)
 {
     struct hth_rank_opts o = {.session = &d->session,
                               .threads = d->opts.threads,
-                              .memory_bytes = d->opts.memory_bytes};
+                              .memory_bytes = d->opts.memory_bytes,
+                              .whole = read_whole,
+                              .whole_ctx = d,
+                              .identity = d->opts.identity,
+                              .name = d->opts.name};
     struct hth_rank *rank;
     int status;
 
@@ -313,8 +336,10 @@ static void halt(struct hth_duty *d)
         return;
     atomic_store(&d->stop, true);
     pthread_mutex_lock(&d->lock);
-    if (d->link != NULL)
+    if (d->link != NULL) {
         hth_link_shutdown(d->link);
+        hth_rank_shutdown(d->rank);
+    }
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
     d->running = false;
@@ -347,12 +372,16 @@ static bool blocks_match(const struct hth_msg_command *cmd,
 {
     struct hth_block want;
     struct hth_msg_block b;
-    uint32_t i;
+    uint32_t i, own = hth_shard_blocks(&s->spec);
 
-    if (hth_msg_blocks(cmd) != hth_shard_blocks(&s->spec))
+    if (hth_msg_blocks(cmd) !=
+        own + (s->prefill != HTH_PREFILL_TP ? hth_whole_blocks(&s->spec) : 0))
         return false;
     for (i = 0; i < hth_msg_blocks(cmd); i++) {
-        hth_shard_block(&s->spec, &s->plan, s->rank, i, &want);
+        if (i < own)
+            hth_shard_block(&s->spec, &s->plan, s->rank, i, &want);
+        else
+            hth_whole_block(&s->spec, i - own, &want);
         hth_msg_block_at(cmd, i, &b);
         if (b.bytes != want.bytes)
             return false;

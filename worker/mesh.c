@@ -18,7 +18,8 @@ _Static_assert(HTH_RANKS_MAX <= 32, "ranks fit a word of bits");
 struct hth_mesh {
     struct hth_mesh_opts o;
     struct hth_listener *listener;
-    pthread_mutex_t lock;                           /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows */
+    uint64_t meeting;     /* that the other side must name, too */
     char device[HTH_RANKS_MAX][HTH_DEVICE_ID_SIZE]; /* who may link */
     struct hth_link *link[HTH_RANKS_MAX];
     bool stopped;
@@ -32,7 +33,7 @@ static int admit(void *ctx, const struct hth_link_peer *peer,
     bool good;
 
     pthread_mutex_lock(&m->lock);
-    good = peer->session == m->o.session && peer->rank > m->o.rank &&
+    good = peer->session == m->meeting && peer->rank > m->o.rank &&
            peer->rank < HTH_RANKS_MAX &&
            strcmp(m->device[peer->rank], peer->id) == 0;
     pthread_mutex_unlock(&m->lock);
@@ -65,7 +66,6 @@ int hth_mesh_open(struct hth_mesh **out, const struct hth_mesh_opts *o,
     struct hth_listen_opts l = {.link = {.identity = o->identity,
                                          .name = o->name,
                                          .rank = o->rank,
-                                         .session = o->session,
                                          .admit = admit,
                                          .spin_us_max = HTH_SPIN_NEVER},
                                 .on_link = on_link};
@@ -123,7 +123,7 @@ static void dial(struct hth_mesh *m, const struct hth_mesh_peer *p,
                               .name = m->o.name,
                               .expect_id = p->device,
                               .rank = m->o.rank,
-                              .session = m->o.session,
+                              .session = m->meeting,
                               .handshake_ms = DIAL_MS,
                               .spin_us_max = HTH_SPIN_NEVER};
     struct hth_err err = {0};
@@ -155,13 +155,14 @@ static uint32_t linked(struct hth_mesh *m)
     return bits;
 }
 
-uint32_t hth_mesh_meet(struct hth_mesh *m, const struct hth_mesh_peer *peers,
-                       uint32_t ranks)
+uint32_t hth_mesh_meet(struct hth_mesh *m, uint64_t meeting,
+                       const struct hth_mesh_peer *peers, uint32_t ranks)
 {
     uint64_t until = hth_now_ms() + HTH_MESH_MS;
     uint32_t want = 0;
 
     pthread_mutex_lock(&m->lock);
+    m->meeting = meeting;
     for (uint32_t r = m->o.rank + 1; r < ranks; r++) {
         memcpy(m->device[r], peers[r].device, sizeof m->device[r]);
         want |= peers[r].device[0] != '\0' ? 1u << r : 0;

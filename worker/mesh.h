@@ -22,7 +22,6 @@ struct hth_mesh_opts {
     const struct hth_identity *identity; /* borrowed for life */
     const char *name;                    /* borrowed for life */
     uint32_t rank;
-    uint64_t session;
 };
 
 /* Listen on any free port. */
@@ -42,8 +41,8 @@ struct hth_mesh_peer {
  * above, for HTH_MESH_MS at most. Returns the ranks there is a link to, as
  * bits. peers: [ranks]. */
 #define HTH_MESH_MS 3000u
-uint32_t hth_mesh_meet(struct hth_mesh *m, const struct hth_mesh_peer *peers,
-                       uint32_t ranks);
+uint32_t hth_mesh_meet(struct hth_mesh *m, uint64_t meeting,
+                       const struct hth_mesh_peer *peers, uint32_t ranks);
 /* Keep links to these ranks only: those that the other side has, too. */
 void hth_mesh_keep(struct hth_mesh *m, uint32_t ranks_bits);
 /* The link to a rank; borrowed; NULL: none. */

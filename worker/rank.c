@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "worker/group.h"
 #include "worker/memory.h"
+#include "worker/split.h"
 #include "worker/step.h"
 
 struct hth_rank {
@@ -20,8 +21,9 @@ struct hth_rank {
     struct hth_forward *forward;
     struct hth_loader *loader;
     uint64_t weight_bytes;
-    bool broken;      /* weights failed a step */
-    uint64_t told_ns; /* when streaming was last logged */
+    struct hth_split *split; /* NULL: prompts are not spread here */
+    bool broken;             /* weights failed a step */
+    uint64_t told_ns;        /* when streaming was last logged */
     struct hth_loader_stats told;
     uint64_t told_steps, told_compute_ns;
     /* Buffers of the serving loop, made at open. */
@@ -53,6 +55,8 @@ static int alloc_buffers(struct hth_rank *r, struct hth_err *err)
     size_t wants = HTH_STEP_WANTS_MAX;
 
     r->message_max = hth_step_bytes_max(&b);
+    if (r->message_max < HTH_SPLIT_BYTES_MAX)
+        r->message_max = HTH_SPLIT_BYTES_MAX;
     r->message = hth_mem_alloc(r->message_max);
     r->x = hth_mem_alloc((size_t)s->rows_max * s->spec.dim * 4);
     r->wanted = hth_mem_alloc(wants * s->spec.dim * 4);
@@ -89,6 +93,36 @@ static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
     return rc;
 }
 
+/* No room for whole layers is no reason not to serve: prompts then take the
+ * other way, and asking for a mode that needs them says why not. */
+static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
+                      struct hth_err *err)
+{
+    struct hth_split_opts s = {.session = &r->session,
+                               .forward = r->forward,
+                               .pool = r->pool,
+                               .source = o->whole,
+                               .source_ctx = o->whole_ctx,
+                               .identity = o->identity,
+                               .name = o->name};
+    int rc;
+
+    if (r->session.prefill == HTH_PREFILL_TP || r->session.plan.ranks < 2)
+        return HTH_OK;
+    rc = hth_memory_for_weights(&r->session, o->memory_bytes, &s.budget_bytes,
+                                err);
+    if (rc == HTH_OK && s.budget_bytes > 0)
+        s.budget_bytes = s.budget_bytes > r->weight_bytes
+                             ? s.budget_bytes - r->weight_bytes
+                             : 1;
+    if (rc == HTH_OK)
+        rc = hth_split_open(&r->split, &s, err);
+    if (rc != HTH_EOVERFLOW)
+        return rc;
+    hth_log(HTH_LOG_WARN, "NO-WHOLE-LAYERS", "%s", err->text);
+    return HTH_OK;
+}
+
 static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
                       struct hth_err *err)
 {
@@ -110,6 +144,8 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
         rc = alloc_buffers(r, err);
     if (rc == HTH_OK)
         rc = open_loader(r, o, err);
+    if (rc == HTH_OK)
+        rc = open_split(r, o, err);
     return rc;
 }
 
@@ -137,6 +173,7 @@ void hth_rank_close(struct hth_rank *r)
 {
     if (r == NULL)
         return;
+    hth_split_close(r->split);
     hth_forward_close(r->forward);
     hth_pool_stop(r->pool);
     hth_loader_close(r->loader);
@@ -166,6 +203,17 @@ struct hth_loader *hth_rank_loader(struct hth_rank *r)
 bool hth_rank_broken(const struct hth_rank *r)
 {
     return r->broken;
+}
+
+struct hth_split *hth_rank_split(struct hth_rank *r)
+{
+    return r->split;
+}
+
+void hth_rank_shutdown(struct hth_rank *r)
+{
+    if (r->split != NULL)
+        hth_split_shutdown(r->split);
 }
 
 const struct hth_session *hth_rank_session(const struct hth_rank *r)
@@ -335,6 +383,13 @@ static int next_step(struct hth_rank *r, struct hth_link *link,
             *err = *hth_link_error(link);
         return rc;
     }
+    if (hth_split_kind(r->message, m.n) >= HTH_SPLIT_MEET) {
+        r->step.kind = HTH_SPLIT_MEET;
+        rc = hth_split_obey(r->split, r->message, m.n, err);
+        if (rc != HTH_OK && hth_link_error(link)->status == HTH_OK)
+            hth_link_abort(link, rc, err->text);
+        return rc;
+    }
     rc = hth_step_decode(&r->step, r->x, &b, r->message, m.n);
     if (rc != HTH_OK) {
         hth_link_abort(link, rc, "a step that does not fit the session");
@@ -355,7 +410,8 @@ static int serve_loop(struct hth_rank *r, struct hth_link *link,
             return rc;
         if (r->step.kind == HTH_STEP_GOODBYE)
             return HTH_OK;
-        rc = run_step(r, link, err);
+        if (r->step.kind == HTH_STEP_RUN)
+            rc = run_step(r, link, err);
         if (rc != HTH_OK)
             return rc;
     }
@@ -379,7 +435,11 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
         return rc;
     hth_group_init(&group, star, &o, (enum hth_wire)r->session.wire_type);
     hth_forward_join(r->forward, &group.collective);
+    if (r->split != NULL)
+        hth_split_attach(r->split, &link);
     rc = serve_loop(r, link, err);
+    if (r->split != NULL)
+        hth_split_detach(r->split);
     hth_forward_join(r->forward, NULL);
     hth_star_close(star);
     hth_rank_forget(r);

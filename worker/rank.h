@@ -18,6 +18,7 @@
 #include "model/forward.h"
 #include "net/link.h"
 #include "net/star.h"
+#include "worker/whole.h"
 #include "worker/loader.h"
 
 /* Everything a rank must know, as the coordinator sends it; opaque bytes to
@@ -32,6 +33,8 @@ struct hth_session {
     uint32_t rows_max;         /* of a step */
     uint32_t kv_type;          /* HTH_F32, HTH_F16, HTH_Q8_0 */
     uint32_t wire_type;        /* enum hth_wire of net/star.h */
+    uint32_t prefill; /* enum hth_prefill_mode: how long prompts run. But for
+                       * tp every rank has whole layers beside its slices. */
     struct hth_spec spec;
     struct hth_plan plan;
 };
@@ -53,6 +56,13 @@ struct hth_rank_opts {
      * that does not fit the memory is an error. */
     const char *dir;
     const uint8_t *key;
+    /* Whole layers (whole.h), for sessions whose prompts are spread. */
+    hth_whole_source whole;
+    void *whole_ctx;
+    /* Of this device, for links to other workers; borrowed for life. NULL:
+     * what workers say to each other goes by rank 0. */
+    const struct hth_identity *identity;
+    const char *name;
 };
 
 /* Start loading; the first steps wait for what they need. HTH_EOVERFLOW says
@@ -80,6 +90,10 @@ HTH_MUST_CHECK int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
 /* For the coordinator's engine, which drives rank 0 itself. */
 struct hth_forward *hth_rank_forward(struct hth_rank *r);
 struct hth_pool *hth_rank_pool(struct hth_rank *r);
+/* NULL: this session has no spread prompts, or there is no room for them. */
+struct hth_split *hth_rank_split(struct hth_rank *r);
+/* Any thread: the rank is to stop serving, beside shutting its link down. */
+void hth_rank_shutdown(struct hth_rank *r);
 const struct hth_session *hth_rank_session(const struct hth_rank *r);
 
 /* Change the KV cache as a step says: the same on every rank, in the same

@@ -6,6 +6,7 @@
 
 #include "kernels/attn.h"
 #include "kernels/type.h"
+#include "scheduler/spread.h"
 
 /* Of this encoding and of the steps' (step.c). A device that does not know it
  * says so when it is given the session. */
@@ -21,6 +22,7 @@ void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
     hth_put_u32(b, s->rows_max);
     hth_put_u32(b, s->kv_type);
     hth_put_u32(b, s->wire_type);
+    hth_put_u32(b, s->prefill);
     hth_spec_encode(&s->spec, b);
     hth_plan_encode(&s->plan, b);
 }
@@ -31,7 +33,8 @@ static bool numbers_ok(const struct hth_session *s)
     return s->ctx_max >= 1 && s->ctx_max <= HTH_CTX_MAX &&
            s->kv_positions_max >= s->ctx_max && s->rows_max >= 1 &&
            s->rows_max <= HTH_STEP_ROWS_MAX &&
-           hth_attn_type_ok(s->kv_type, 32) && s->wire_type <= HTH_WIRE_Q8;
+           hth_attn_type_ok(s->kv_type, 32) && s->wire_type <= HTH_WIRE_Q8 &&
+           s->prefill < HTH_PREFILL_MODES;
 }
 
 int hth_session_decode(struct hth_session *s, struct hth_cursor *c,
@@ -47,6 +50,7 @@ int hth_session_decode(struct hth_session *s, struct hth_cursor *c,
     s->rows_max = hth_get_u32(c);
     s->kv_type = hth_get_u32(c);
     s->wire_type = hth_get_u32(c);
+    s->prefill = hth_get_u32(c);
     if (c->failed || layout != SESSION_LAYOUT || !numbers_ok(s))
         return hth_fail(err, HTH_EFORMAT,
                         "the coordinator sent a session that this device "

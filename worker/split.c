@@ -473,7 +473,7 @@ static int obey_dial(struct hth_split *s, const uint8_t *src, size_t n,
     int rc = dial == NULL ? HTH_ENOMEM : hth_split_get_dial(dial, src, n);
 
     if (rc == HTH_OK && s->mesh != NULL)
-        bits = hth_mesh_meet(s->mesh, dial->peer, dial->ranks);
+        bits = hth_mesh_meet(s->mesh, dial->meeting, dial->peer, dial->ranks);
     free(dial);
     if (rc != HTH_OK)
         return hth_fail(err, rc,
@@ -503,6 +503,9 @@ static int obey_keep(struct hth_split *s, const uint8_t *src, size_t n,
 int hth_split_obey(struct hth_split *s, const uint8_t *src, size_t n,
                    struct hth_err *err)
 {
+    if (s == NULL)
+        return hth_fail(err, HTH_EUNSUPPORTED,
+                        "prompts are not spread over devices in this session");
     switch (hth_split_kind(src, n)) {
     case HTH_SPLIT_MEET:
         return obey_meet(s, err);

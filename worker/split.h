@@ -45,9 +45,7 @@ void hth_split_close(struct hth_split *s); /* NULL is fine */
 
 /* Use these links: rank 0: links[r] to rank r; others: links[0]. They outlive
  * the next detach. */
-HTH_MUST_CHECK int hth_split_attach(struct hth_split *s,
-                                    struct hth_link *const *links,
-                                    struct hth_err *err);
+void hth_split_attach(struct hth_split *s, struct hth_link *const *links);
 /* Before the links are closed. */
 void hth_split_detach(struct hth_split *s);
 /* Any thread: end links between workers; the rank is to stop. */

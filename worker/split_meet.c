@@ -86,16 +86,12 @@ void hth_split_close(struct hth_split *s)
 }
 
 /* A worker that cannot listen is reached by rank 0. */
-int hth_split_attach(struct hth_split *s, struct hth_link *const *links,
-                     struct hth_err *err)
+void hth_split_attach(struct hth_split *s, struct hth_link *const *links)
 {
-    struct hth_mesh_opts m = {.identity = s->o.identity,
-                              .name = s->o.name,
-                              .rank = s->rank,
-                              .session = s->session->id};
+    struct hth_mesh_opts m = {
+        .identity = s->o.identity, .name = s->o.name, .rank = s->rank};
     struct hth_err why;
 
-    (void)err;
     memset(s->link, 0, sizeof s->link);
     if (s->rank == 0)
         memcpy(s->link, links, s->ranks * sizeof *links);
@@ -104,7 +100,6 @@ int hth_split_attach(struct hth_split *s, struct hth_link *const *links,
     if (s->rank != 0 && s->o.identity != NULL && s->ranks > 2 &&
         hth_mesh_open(&s->mesh, &m, &why) != HTH_OK)
         hth_log(HTH_LOG_WARN, "NO-LISTENER", "%s", why.text);
-    return HTH_OK;
 }
 
 void hth_split_shutdown(struct hth_split *s)
@@ -369,6 +364,7 @@ int hth_split_meet(struct hth_split *s, struct hth_err *err)
     s->view.rates[0] = s->rates;
     if (rc == HTH_OK) {
         dial->ranks = s->ranks;
+        dial->meeting = hth_now_ns();
         rc = ask_met(s, dial, err);
     }
     if (rc == HTH_OK)

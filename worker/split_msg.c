@@ -56,6 +56,7 @@ int hth_split_get_met(struct hth_split_met *m, const uint8_t *src, size_t n)
 void hth_split_put_dial(struct hth_buf *b, const struct hth_split_dial *m)
 {
     hth_split_put_kind(b, HTH_SPLIT_DIAL);
+    hth_put_u64(b, m->meeting);
     hth_put_u32(b, m->ranks);
     for (uint32_t r = 0; r < m->ranks; r++) {
         hth_put_cstr(b, m->peer[r].device);
@@ -71,6 +72,7 @@ int hth_split_get_dial(struct hth_split_dial *m, const uint8_t *src, size_t n)
     hth_cursor_init(&c, src, n);
     if (hth_get_u32(&c) != HTH_SPLIT_DIAL)
         return HTH_EPROTO;
+    m->meeting = hth_get_u64(&c);
     m->ranks = hth_get_u32(&c);
     if (c.failed || m->ranks > HTH_RANKS_MAX)
         return HTH_EPROTO;

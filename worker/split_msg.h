@@ -40,6 +40,7 @@ struct hth_split_met {
     struct hth_split_rates rates;
 };
 struct hth_split_dial {
+    uint64_t meeting; /* its number: links of others are refused */
     uint32_t ranks;
     struct hth_mesh_peer peer[HTH_RANKS_MAX];
 };

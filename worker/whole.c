@@ -53,13 +53,20 @@ uint32_t hth_whole_blocks(const struct hth_spec *spec)
     return 2 * spec->layers;
 }
 
-uint64_t hth_whole_block_bytes(const struct hth_spec *spec, uint32_t index)
+void hth_whole_block(const struct hth_spec *spec, uint32_t index,
+                     struct hth_block *out)
 {
     struct hth_plan plan;
-    struct hth_block b;
 
     plan_of_one(spec, &plan);
-    hth_shard_block(spec, &plan, 0, index, &b);
+    hth_shard_block(spec, &plan, 0, index, out);
+}
+
+uint64_t hth_whole_block_bytes(const struct hth_spec *spec, uint32_t index)
+{
+    struct hth_block b;
+
+    hth_whole_block(spec, index, &b);
     return b.bytes;
 }
 

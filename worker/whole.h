@@ -43,6 +43,9 @@ HTH_MUST_CHECK int hth_whole_layer(void *whole, uint32_t layer,
                                    struct hth_err *err);
 /* Blocks there are: two per layer. */
 uint32_t hth_whole_blocks(const struct hth_spec *spec);
+/* Block `index` of whole layers. */
+void hth_whole_block(const struct hth_spec *spec, uint32_t index,
+                     struct hth_block *out);
 /* Bytes of block `index`; of all; of what two layers and the activations take
  * at least. */
 uint64_t hth_whole_block_bytes(const struct hth_spec *spec, uint32_t index);

@@ -422,7 +422,7 @@ static void compare(struct run *r, double bound)
 static void all_modes(const struct model *m, const struct run *like,
                       double bound)
 {
-    for (uint32_t mode = HTH_PREFILL_RING; mode < HTH_PREFILL_MODES; mode++) {
+    for (uint32_t mode = HTH_PREFILL_RING; mode < HTH_PREFILL_AUTO; mode++) {
         struct run *r = malloc(sizeof *r);
 
         *r = *like;

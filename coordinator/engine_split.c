@@ -1,0 +1,326 @@
+/* engine_split.c - prompts that are spread over the ranks: whether, how, and
+ * what came of it. While one runs nobody else is served, so where others are
+ * answering meanwhile the automatic choice takes steps. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coordinator/engine_internal.h"
+#include "kernels/type.h"
+#include "model/seqpar.h"
+
+/* Below this many tokens the automatic choice does not think. */
+#define AUTO_TOKENS_MIN 32u
+/* How much a new measurement counts. */
+#define RATE_WEIGHT 0.5
+/* A rate believed at most this many times away from the former one. */
+#define RATE_STEP_MAX 3.0
+#define LAYER_S 5e-5
+
+/* ---- the cost model's numbers -----------------------------------------------
+ */
+
+static double share_of(const struct hth_session *s, uint32_t rank)
+{
+    const struct hth_share *r = &s->plan.share[rank];
+
+    return 0.25 * r->heads / s->spec.heads + 0.75 * r->ff / s->spec.ff;
+}
+
+static void fill_load(struct hth_engine *e)
+{
+    const struct hth_split_view *v = hth_split_view(e->split);
+    const struct hth_session *s = hth_rank_session(e->rank);
+    struct hth_prefill_load *l = &e->load;
+
+    *l = (struct hth_prefill_load){
+        .ranks = e->ranks,
+        .layers = s->spec.layers,
+        .chunk_rows = s->rows_max,
+        .piece_rows = HTH_SEQPAR_PIECE_ROWS,
+        .kv_bytes = 2.0 * s->spec.kv_heads *
+                    (double)hth_row_bytes(s->kv_type, s->spec.head_dim),
+        .reduce_bytes =
+            (double)hth_wire_bytes((enum hth_wire)s->wire_type, s->spec.dim),
+        .embed_bytes = (double)hth_embed_row_bytes(e->embed),
+        .step_bytes = 4.0 * s->spec.dim,
+        .layer_bytes = (double)hth_whole_bytes(&s->spec) / s->spec.layers,
+        .net = &e->net};
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        l->whole[r] = v->rates[r].whole;
+        l->device[r] = (struct hth_prefill_device){
+            .row_s = v->rates[r].row_s,
+            .pair_s = v->rates[r].pair_s,
+            .layer_s = LAYER_S,
+            .stream_bytes_per_s = v->rates[r].stream_bytes_per_s,
+            .share = share_of(s, r)};
+        for (uint32_t q = 0; q < e->ranks; q++) {
+            e->net.alpha_s[r][q] = v->pair[r][q].alpha_s;
+            e->net.bytes_per_s[r][q] = v->pair[r][q].bytes_per_s;
+        }
+    }
+    e->partitions = (struct hth_partition_table){.ranks = e->ranks};
+}
+
+int hth_engine__split_meet(struct hth_engine *e, struct hth_err *err)
+{
+    struct hth_link *links[HTH_RANKS_MAX] = {NULL};
+    int rc;
+
+    memcpy(links + 1, e->link, (e->ranks - 1) * sizeof *links);
+    hth_split_attach(e->split, links);
+    rc = hth_split_meet(e->split, err);
+    if (rc == HTH_OK)
+        fill_load(e);
+    return rc;
+}
+
+static double nearer(double old, double now)
+{
+    if (!(now > 0))
+        return old;
+    if (old <= 0)
+        return now;
+    if (now > old * RATE_STEP_MAX)
+        now = old * RATE_STEP_MAX;
+    if (now < old / RATE_STEP_MAX)
+        now = old / RATE_STEP_MAX;
+    return (1 - RATE_WEIGHT) * old + RATE_WEIGHT * now;
+}
+
+/* What the ranks did is better known than what they said they could do; a
+ * partition found with other rates is not worth keeping. */
+static void learn(struct hth_engine *e, const struct hth_spread *spread)
+{
+    const struct hth_split_done *d = hth_split_reports(e->split);
+    double layers = e->load.layers;
+
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        struct hth_prefill_device *v = &e->load.device[r];
+        double rest = (double)d[r].compute_ns - (double)d[r].attend_ns;
+
+        if (d[r].status != HTH_OK || spread->rows[r] < AUTO_TOKENS_MIN)
+            continue;
+        v->row_s = nearer(v->row_s, rest * 1e-9 / (spread->rows[r] * layers));
+        v->pair_s = nearer(v->pair_s, (double)d[r].attend_ns * 1e-9 /
+                                          ((double)d[r].pairs * layers));
+    }
+    e->partitions.entries = 0;
+}
+
+/* ---- choice
+ * ------------------------------------------------------------------- */
+
+static bool others_run(struct hth_engine *e, const struct hth_task *t)
+{
+    for (struct hth_task *o = hth_engine__head(e); o != NULL;
+         o = hth_engine__after(e, o))
+        if (o != t && o->running)
+            return true;
+    return false;
+}
+
+/* Every position's logits or states want a step that computes them all; with a
+ * mode asked for by name, logits are the last token's. */
+static bool may_split(const struct hth_task *t, uint32_t wanted)
+{
+    if (!t->running || t->stepwise || t->pos >= t->r.count ||
+        t->r.on_hidden != NULL)
+        return false;
+    return t->r.on_logits == NULL || wanted != HTH_PREFILL_AUTO;
+}
+
+static void refuse(struct hth_engine *e, struct hth_task *t, uint32_t wanted)
+{
+    struct hth_err err;
+
+    hth_fail(&err, HTH_EUNSUPPORTED,
+             "--prefill %s needs whole layers on every device, and one has no "
+             "room for them (its log says how much is missing); raise its "
+             "--memory or use --prefill auto",
+             hth_prefill_mode_text(wanted));
+    hth_engine__end_task(e, t, HTH_EUNSUPPORTED, &err);
+}
+
+struct hth_task *hth_engine__split_due(struct hth_engine *e,
+                                       struct hth_prefill_choice *choice)
+{
+    uint32_t wanted = hth_rank_session(e->rank)->prefill;
+
+    if (e->ranks < 2 || wanted == HTH_PREFILL_TP)
+        return NULL;
+    for (struct hth_task *t = hth_engine__head(e), *next; t != NULL; t = next) {
+        struct hth_prompt p = {t->pos, t->r.count - t->pos};
+
+        next = hth_engine__after(e, t);
+        if (!may_split(t, wanted))
+            continue;
+        if (wanted == HTH_PREFILL_AUTO &&
+            (e->split == NULL || p.count < AUTO_TOKENS_MIN ||
+             others_run(e, t))) {
+            t->stepwise = true;
+            continue;
+        }
+        if (e->split == NULL ||
+            hth_prefill_choose(&e->load, &p, wanted, &e->partitions, choice) !=
+                HTH_OK) {
+            refuse(e, t, wanted);
+            continue;
+        }
+        t->stats.prefill_mode = choice->mode;
+        t->stats.predicted_ns = (uint64_t)(choice->predicted_s * 1e9);
+        if (choice->mode != HTH_PREFILL_TP)
+            return t;
+        t->stepwise = true;
+    }
+    return NULL;
+}
+
+/* ---- running
+ * ------------------------------------------------------------------ */
+
+static int read_rows(struct hth_engine *e, const struct hth_task *t,
+                     uint8_t **out, struct hth_err *err)
+{
+    size_t row = hth_embed_row_bytes(e->embed);
+    uint32_t n = t->r.count - t->pos;
+    uint8_t *rows = malloc(n * row);
+    int rc = rows == NULL ? hth_fail(err, HTH_ENOMEM, "no memory for a prompt")
+                          : HTH_OK;
+
+    for (uint32_t i = 0; i < n && rc == HTH_OK; i++)
+        rc =
+            hth_embed_raw(e->embed, t->tokens[t->pos + i], rows + i * row, err);
+    *out = rows;
+    return rc;
+}
+
+static void take_results(struct hth_engine *e)
+{
+    const struct hth_session *s = hth_rank_session(e->rank);
+
+    memcpy(e->logits, hth_split_logits(e->split),
+           s->plan.share[0].vocab * sizeof *e->logits);
+    for (uint32_t r = 1; r < e->ranks; r++)
+        memcpy(e->result[r], hth_split_result(e->split, r),
+               hth_result_bytes(1, e->step.candidates, s->plan.share[r].vocab));
+}
+
+/* The request's rows are all of the rest of its prompt. */
+static void set_rows(struct hth_engine *e, struct hth_task *t)
+{
+    for (struct hth_task *o = hth_engine__head(e); o != NULL;
+         o = hth_engine__after(e, o))
+        o->rows = o->wants = 0;
+    t->rows = t->r.count - t->pos;
+    t->row_first = t->want_first = 0;
+    t->wants = t->r.generate_max > 0 || t->r.on_logits != NULL;
+    e->step.candidates = hth_engine__candidates(t);
+    e->step.wants = t->wants;
+}
+
+static void set_task(struct hth_engine *e, struct hth_task *t)
+{
+    pthread_mutex_lock(&e->lock);
+    e->split_task = t;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void tell(struct hth_engine *e, const struct hth_prefill_choice *c,
+                 const struct hth_prompt *p, uint64_t took_ns)
+{
+    const struct hth_split_done *d = hth_split_reports(e->split);
+
+    hth_log(HTH_LOG_INFO, "PREFILL",
+            "mode=%s tokens=%u prefix=%u predicted_ms=%.1f took_ms=%.1f "
+            "tp_ms=%.1f",
+            hth_prefill_mode_text(c->mode), p->count, p->prefix,
+            c->predicted_s * 1e3, (double)took_ns * 1e-6,
+            c->by_mode_s[HTH_PREFILL_TP] * 1e3);
+    for (uint32_t r = 0; r < e->ranks; r++)
+        hth_log(HTH_LOG_INFO, "PREFILL-RANK",
+                "rank=%u rows=%u compute_ms=%.1f attention_ms=%.1f "
+                "waited_ms=%.1f weights_ms=%.1f sent_bytes=%llu "
+                "received_bytes=%llu",
+                r, c->spread.rows[r], (double)d[r].compute_ns * 1e-6,
+                (double)d[r].attend_ns * 1e-6, (double)d[r].wait_ns * 1e-6,
+                (double)d[r].load_ns * 1e-6,
+                (unsigned long long)d[r].sent_bytes,
+                (unsigned long long)d[r].received_bytes);
+}
+
+/* The request ends with *why, unless that is HTH_OK and it goes on. */
+static void conclude(struct hth_engine *e, struct hth_task *t, bool more,
+                     const struct hth_err *why)
+{
+    if (why->status != HTH_OK) {
+        hth_engine__end_task(e, t, why->status, why);
+        return;
+    }
+    hth_engine__prompt_done(e, t);
+    if (!more)
+        hth_engine__end_task(e, t, HTH_OK, NULL);
+}
+
+static int run_job(struct hth_engine *e, struct hth_task *t,
+                   const struct hth_split_prompt *prompt, bool *more,
+                   struct hth_err *why)
+{
+    int rc = hth_split_run(e->split, prompt, why);
+
+    if (rc != HTH_OK)
+        return rc;
+    if (t->wants > 0)
+        take_results(e);
+    return hth_engine__deliver_last(e, t, more, why);
+}
+
+int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
+                          const struct hth_prefill_choice *c,
+                          struct hth_err *err)
+{
+    struct hth_prompt p = {t->pos, t->r.count - t->pos};
+    struct hth_split_prompt prompt = {
+        .job = {.seq = t->seq,
+                .prefix = t->pos,
+                .wants = t->r.generate_max > 0 || t->r.on_logits != NULL,
+                .candidates = hth_engine__candidates(t),
+                .embed_type = hth_embed_type(e->embed),
+                .spread = c->spread}};
+    struct hth_err why = {0};
+    uint64_t t0 = hth_now_ns(), took;
+    uint8_t *rows = NULL;
+    bool more = false;
+    int rc;
+
+    why.status = hth_engine__grow(e, t, p.count, &why);
+    if (why.status == HTH_OK)
+        why.status = read_rows(e, t, &rows, &why);
+    if (why.status != HTH_OK) {
+        free(rows);
+        hth_engine__end_task(e, t, why.status, &why);
+        return HTH_OK;
+    }
+    prompt.rows = rows;
+    rc = hth_engine__send_ops(e, err);
+    if (rc != HTH_OK) {
+        free(rows);
+        return rc;
+    }
+    set_rows(e, t);
+    set_task(e, t);
+    why.status = run_job(e, t, &prompt, &more, &why);
+    took = hth_now_ns() - t0;
+    set_task(e, NULL);
+    rc = hth_split_finish(e->split, err);
+    free(rows);
+    if (rc != HTH_OK)
+        return rc;
+    if (why.status == HTH_OK) {
+        learn(e, &c->spread);
+        tell(e, c, &p, took);
+    }
+    conclude(e, t, more, &why);
+    return HTH_OK;
+}
