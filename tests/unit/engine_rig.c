@@ -20,13 +20,27 @@ static int source(void *ctx, uint32_t index, const struct hth_block *piece,
                           (struct hth_read){0, dst, piece->bytes}, err);
 }
 
+static int whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
+                 struct hth_err *err)
+{
+    struct member *m = ctx;
+    struct hth_block b;
+
+    hth_whole_block(&m->session.spec, index, &b);
+    return hth_block_read(m->g, &m->session.spec, &b,
+                          (struct hth_read){0, dst, bytes}, err);
+}
+
 static void *member_main(void *arg)
 {
     struct member *m = arg;
     struct hth_rank *rank;
     struct hth_err err;
-    struct hth_rank_opts o = {
-        .session = &m->session, .threads = 1, .source = {m, source}};
+    struct hth_rank_opts o = {.session = &m->session,
+                              .threads = 1,
+                              .source = {m, source},
+                              .whole = whole,
+                              .whole_ctx = m};
 
     cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);
     m->status = hth_rank_serve(rank, m->link, &err);
@@ -36,6 +50,7 @@ static void *member_main(void *arg)
 }
 
 struct hth_engine_opts rig_opts = {.threads = 2};
+uint32_t rig_prefill;
 
 static void on_lost(void *ctx, uint32_t rank, const struct hth_err *err)
 {
@@ -57,6 +72,7 @@ void rig_session(struct rig *r, struct hth_session *s, const double *shares)
     s->rows_max = 16;
     s->kv_type = HTH_F32;
     s->wire_type = HTH_WIRE_F32;
+    s->prefill = rig_prefill;
     hth_spec_shape(&s->spec, s->kv_type, &shape);
     cr_assert_eq(hth_plan_make(&shape, shares, r->ranks, &s->plan, &err), 0);
 }

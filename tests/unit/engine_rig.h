@@ -42,6 +42,8 @@ struct answer {
 
 /* What engines of rigs opened from here on are given. */
 extern struct hth_engine_opts rig_opts;
+/* How their prompts run: enum hth_prefill_mode. */
+extern uint32_t rig_prefill;
 
 /* A golden model over ranks with these shares; skips without vectors. */
 void rig_open(struct rig *r, const char *model, const double *shares,

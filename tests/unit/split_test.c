@@ -1,0 +1,147 @@
+/* split_test.c - prompts spread over ranks behind real sealed links, from the
+ * request to its tokens. The ranks have links to rank 0 only, so what they say
+ * to each other is passed on by it. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "engine_rig.h"
+#include "scheduler/spread.h"
+
+#define MODEL "llama-gqa-F16"
+#define PROMPT 110u
+
+static const double three[] = {1, 2, 1}, four[] = {1, 1, 0, 2}, two[] = {1, 1};
+
+static void fill(uint32_t *prompt)
+{
+    for (uint32_t i = 0; i < PROMPT; i++)
+        prompt[i] = (i * 37u + 5u) % 200u;
+}
+
+static void ask(struct rig *r, struct answer *a, uint32_t count,
+                uint32_t generate, bool reuse)
+{
+    uint32_t prompt[PROMPT];
+    struct hth_request q;
+
+    fill(prompt);
+    answer_init(a);
+    q = answer_request(a, prompt, count, generate);
+    q.reuse = reuse;
+    rig_submit(r, &q);
+    answer_wait(a);
+    cr_assert_eq(a->status, 0, "%s", a->err.text);
+}
+
+static void same_answers(const double *shares, uint32_t ranks)
+{
+    struct answer want, got;
+    struct rig r;
+
+    rig_prefill = HTH_PREFILL_TP;
+    rig_open(&r, MODEL, shares, ranks);
+    ask(&r, &want, PROMPT, 20, false);
+    rig_close(&r);
+    for (rig_prefill = HTH_PREFILL_RING; rig_prefill < HTH_PREFILL_AUTO;
+         rig_prefill++) {
+        rig_open(&r, MODEL, shares, ranks);
+        for (uint32_t again = 0; again < 2; again++) {
+            ask(&r, &got, PROMPT, 20, false);
+            cr_assert_eq(got.stats.prefill_mode, rig_prefill);
+            cr_assert_gt(got.stats.predicted_ns, 0u);
+            cr_assert_eq(memcmp(got.ids, want.ids, 20 * sizeof got.ids[0]), 0,
+                         "%s over %u ranks", hth_prefill_mode_text(rig_prefill),
+                         ranks);
+        }
+        rig_close(&r);
+    }
+}
+
+Test(split, every_mode_answers_like_steps, .timeout = 120)
+{
+    same_answers(two, 2);
+    same_answers(three, 3);
+    same_answers(four, 4);
+}
+
+/* What an earlier request left in the cache is the prefix of this one. */
+Test(split, a_cached_beginning_is_used, .timeout = 120)
+{
+    struct answer want, first, got;
+    struct rig r;
+
+    rig_prefill = HTH_PREFILL_TP;
+    rig_open(&r, MODEL, three, 3);
+    ask(&r, &want, PROMPT, 12, false);
+    rig_close(&r);
+    for (rig_prefill = HTH_PREFILL_RING; rig_prefill <= HTH_PREFILL_KVR;
+         rig_prefill++) {
+        rig_open(&r, MODEL, three, 3);
+        ask(&r, &first, 70, 2, true);
+        ask(&r, &got, PROMPT, 12, true);
+        cr_assert_gt(got.stats.cached_tokens, 31u);
+        cr_assert_eq(memcmp(got.ids, want.ids, 12 * sizeof got.ids[0]), 0, "%s",
+                     hth_prefill_mode_text(rig_prefill));
+        rig_close(&r);
+    }
+}
+
+/* At whatever moment it comes, a cancel ends its request and nothing else. */
+Test(split, cancelled_at_any_moment, .timeout = 120)
+{
+    uint32_t prompt[PROMPT], cancelled = 0;
+    struct answer want, after;
+    struct rig r;
+
+    fill(prompt);
+    rig_prefill = HTH_PREFILL_KVR;
+    rig_open(&r, MODEL, three, 3);
+    ask(&r, &want, PROMPT, 8, false);
+    for (uint32_t i = 0; i < 24; i++) {
+        struct answer a;
+        struct hth_request q;
+        uint64_t id;
+
+        answer_init(&a);
+        q = answer_request(&a, prompt, PROMPT, 100);
+        id = rig_submit(&r, &q);
+        usleep(i * i * 60);
+        hth_engine_cancel(r.e, id);
+        answer_wait(&a);
+        cr_assert_eq(a.status, HTH_ECANCELLED, "%s", a.err.text);
+        cancelled += a.n == 0;
+    }
+    cr_assert_gt(cancelled, 0u);
+    ask(&r, &after, PROMPT, 8, false);
+    cr_assert_eq(memcmp(after.ids, want.ids, 8 * sizeof after.ids[0]), 0);
+    cr_assert(hth_engine_attached(r.e));
+    rig_close(&r);
+}
+
+/* A rank that goes away in the middle ends the request with its name; nobody
+ * waits for ever. */
+Test(split, a_rank_lost_in_the_middle, .timeout = 120)
+{
+    for (uint32_t i = 0; i < 6; i++) {
+        uint32_t prompt[PROMPT];
+        struct hth_request q;
+        struct answer a;
+        struct rig r;
+
+        fill(prompt);
+        rig_prefill = i % 2 == 0 ? HTH_PREFILL_ZIGZAG : HTH_PREFILL_KVR;
+        rig_open(&r, MODEL, three, 3);
+        answer_init(&a);
+        q = answer_request(&a, prompt, PROMPT, 100);
+        rig_submit(&r, &q);
+        usleep(i * 800);
+        hth_link_shutdown(r.m[1 + i % 2].link);
+        answer_wait(&a);
+        cr_assert_neq(a.status, 0);
+        while (hth_engine_attached(r.e))
+            hth_sleep_ms(1);
+        rig_close(&r);
+    }
+}
