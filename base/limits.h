@@ -23,6 +23,8 @@
 #define HTH_CTX_MAX (1u << 20)     /* positions of one sequence */
 #define HTH_CANDIDATES_MAX 256u    /* per rank and row */
 #define HTH_KV_BLOCK_POSITIONS 64u /* a chunk of attention too */
+#define HTH_KEPT_MAX 64u           /* contexts on disk, of one cluster */
+#define HTH_KEPT_TOKENS_MIN 128u   /* shorter ones are computed as fast */
 #define HTH_PREFIX_TOKENS 16u      /* by which cached prompts are matched */
 
 /* Model shapes (reject a file beyond them before allocating anything) */

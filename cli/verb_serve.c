@@ -140,6 +140,7 @@ static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
     o->prefill = hth_prefill_option(args);
     o->ctx = (uint32_t)hth_args_int(args, "ctx");
     o->name = hth_args_text(args, "name");
+    o->kv_dir = hth_args_text(args, "kv-dir");
     o->wait_ms = (uint32_t)hth_args_int(args, "wait") * 1000u;
     o->grace_ms = (uint32_t)hth_args_int(args, "grace") * 1000u;
     o->parallel_max = (uint32_t)hth_args_int(args, "parallel");

@@ -25,6 +25,18 @@ static int store_option(const struct hth_args *args, char *dst,
     return rc;
 }
 
+static int kv_option(const struct hth_args *args, const char *store, char *dst,
+                     struct hth_err *err)
+{
+    const char *given = hth_args_text(args, "kv-dir");
+    int n = snprintf(dst, HTH_PATH_BYTES_MAX, "%s%s",
+                     given != NULL ? given : store, given != NULL ? "" : "/kv");
+
+    return n > 0 && (size_t)n < HTH_PATH_BYTES_MAX
+               ? HTH_OK
+               : hth_fail(err, HTH_EUSAGE, "--kv-dir is too long");
+}
+
 static void set_role(const char *name)
 {
     char role[HTH_NAME_MAX + 16];
@@ -40,6 +52,7 @@ int hth_verb_worker(const struct hth_args *args, struct hth_err *err)
     char state[HTH_PATH_BYTES_MAX];
     char store[HTH_PATH_BYTES_MAX];
     char profile[HTH_PATH_BYTES_MAX];
+    char kv[HTH_PATH_BYTES_MAX];
     char host[HTH_HOST_BYTES_MAX];
     struct hth_worker_opts opts = {
         .host = host,
@@ -60,6 +73,9 @@ int hth_verb_worker(const struct hth_args *args, struct hth_err *err)
         rc = hth_state_option(args, "worker", state, &opts.state_dir, err);
     if (rc == HTH_OK)
         rc = store_option(args, store, &opts.store_dir, err);
+    if (rc == HTH_OK)
+        rc = kv_option(args, opts.store_dir, kv, err);
+    opts.kv_dir = kv;
     if (rc != HTH_OK)
         return rc;
     hth_signals_start();

@@ -105,6 +105,10 @@ static const struct hth_opt serve_opts[] = {
     ROW_KV,
     ROW_PREFILL,
     ROW_CTX,
+    ROW("kv-dir", 0, DIR, "DIR",
+        .help = "Keep long contexts in DIR, so that they survive a restart: "
+                "while nothing runs, each device writes its part. Default: "
+                "none are kept."),
     ROW("http-port", 0, INT, "N", .min = 1, .max = 65535,
         .help = "Port of the HTTP service (API and console). Default: --port "
                 "plus 10."),
@@ -162,6 +166,9 @@ static const struct hth_opt worker_opts[] = {
     ROW("store", 0, DIR, "DIR",
         .help = "Where weights are kept. Workers may share one. Default: "
                 "$XDG_CACHE_HOME/hearth/store."),
+    ROW("kv-dir", 0, DIR, "DIR",
+        .help = "Where this device's part of long contexts is kept, when the "
+                "coordinator keeps contexts. Default: kv in the store."),
     ROW("store-limit", 0, SIZE, "SIZE",
         .help = "Let the store grow to this; what was used longest ago goes "
                 "first. Default: no limit."),

@@ -40,6 +40,7 @@ struct hth_cluster_http {
 
 struct hth_cluster_opts {
     const char *model_path;
+    const char *kv_dir;    /* contexts on disk; borrowed for life; NULL: none */
     const char *bind;      /* address to listen on; NULL: every address */
     uint16_t port;         /* data and pairing; control is port + 1.
                               0: a free pair, see hth_cluster_port() */

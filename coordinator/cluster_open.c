@@ -151,6 +151,7 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
         .threads = c->threads,
         .memory_bytes = c->memory_bytes,
         .store_dir = c->packed_dir[0] != '\0' ? c->packed_dir : NULL,
+        .kv_dir = c->opts.kv_dir,
         .parallel_max = c->opts.parallel_max,
         .waiting_max = c->opts.waiting_max,
         .lost = on_lost,

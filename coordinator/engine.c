@@ -383,6 +383,8 @@ static int look_at_links(struct hth_engine *e, struct hth_err *err)
 {
     uint32_t links = hth_engine_attached(e) ? e->ranks - 1 : 0;
 
+    if (hth_engine_attached(e))
+        hth_engine__kept_save(e);
     for (uint32_t i = 0; i < links; i++)
         if (hth_link_progress(e->link[i]) < 0) {
             *err = *hth_link_error(e->link[i]);
@@ -541,6 +543,7 @@ static int open_rank(struct hth_engine *e, struct hth_rank_opts *o,
         rc = hth_packed_keys(e->o.gguf, e->setup, key, err);
     o->dir = e->o.store_dir;
     o->key = key;
+    o->kv_dir = e->o.kv_dir;
     if (rc == HTH_OK)
         rc = hth_rank_open(&e->rank, o, err);
     free(key);

@@ -10,6 +10,7 @@
  * Rank 0's cache is changed at once, the other ranks' by the operations that
  * the next step carries, in the same order. The book (slots.h) counts blocks
  * as every rank has them. All of it is the engine thread's own. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/engine_internal.h"
@@ -87,6 +88,13 @@ int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err)
     if (rc == HTH_OK)
         rc = hth_prefix_open(&e->prefix, HTH_PREFIX_TOKENS, err);
     if (rc == HTH_OK)
+        rc = hth_engine__kept_open(e, err);
+    if (rc == HTH_OK && e->kept != NULL) {
+        e->kept_tokens = calloc(s->ctx_max, sizeof *e->kept_tokens);
+        if (e->kept_tokens == NULL)
+            rc = hth_fail(err, HTH_ENOMEM, "no memory for --kv-dir");
+    }
+    if (rc == HTH_OK)
         hth_engine__cache_publish(e);
     return rc;
 }
@@ -95,6 +103,9 @@ void hth_engine__cache_close(struct hth_engine *e)
 {
     hth_slots_close(e->slots);
     hth_prefix_close(e->prefix);
+    hth_engine__kept_close(e);
+    free(e->kept_tokens);
+    e->kept_tokens = NULL;
     e->slots = NULL;
     e->prefix = NULL;
 }
@@ -105,6 +116,7 @@ void hth_engine__cache_clear(struct hth_engine *e)
     hth_rank_forget(e->rank);
     hth_slots_clear(e->slots);
     hth_prefix_clear(e->prefix);
+    memset(e->kept_tried, 0, sizeof e->kept_tried);
     e->ops = 0;
     e->positions_used = 0;
     hth_engine__cache_publish(e);
@@ -128,6 +140,12 @@ static void drop(struct hth_engine *e, uint32_t slot)
 {
     cut(e, slot, 0);
     hth_slots_drop(e->slots, slot);
+    e->kept_tried[slot] = 0;
+}
+
+void hth_engine__drop(struct hth_engine *e, uint32_t slot)
+{
+    drop(e, slot);
 }
 
 /* Make room: false when only running requests hold anything. */
@@ -149,6 +167,19 @@ static uint32_t take(struct hth_engine *e)
     while (slot == HTH_SLOT_NONE && evict(e))
         slot = hth_slots_take(e->slots);
     return slot;
+}
+
+uint32_t hth_engine__take(struct hth_engine *e, uint32_t positions)
+{
+    uint32_t slot = take(e);
+    bool ok = slot != HTH_SLOT_NONE;
+
+    while (ok && !hth_slots_grow(e->slots, slot, positions))
+        ok = evict(e);
+    if (ok || slot == HTH_SLOT_NONE)
+        return slot;
+    drop(e, slot);
+    return HTH_SLOT_NONE;
 }
 
 /* Running requests' slots may be known too, once their prompts are computed;
@@ -210,8 +241,12 @@ static bool has_room(const struct hth_engine *e, const struct hth_task *t)
 static uint32_t cached_prefix(struct hth_engine *e, const struct hth_task *t,
                               uint32_t *from)
 {
+    uint32_t n;
+
     if (!t->r.reuse || t->r.on_logits != NULL || t->r.on_hidden != NULL)
         return 0;
+    n = hth_prefix_match(e->prefix, t->tokens, t->feed - 1, from);
+    hth_engine__kept_find(e, t, n);
     return hth_prefix_match(e->prefix, t->tokens, t->feed - 1, from);
 }
 

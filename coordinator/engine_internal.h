@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "coordinator/engine.h"
+#include "coordinator/kept.h"
 #include "coordinator/prefix.h"
 #include "coordinator/slots.h"
 #include "coordinator/fair.h"
@@ -79,6 +80,9 @@ struct hth_engine {
     /* The engine thread's own. */
     struct hth_slots *slots;   /* of the session */
     struct hth_prefix *prefix; /* of the session */
+    struct hth_kept *kept;     /* of the session; NULL: no --kv-dir */
+    uint32_t *kept_tokens;     /* [ctx_max], scratch; NULL without kept */
+    uint32_t kept_tried[HTH_SLOTS_MAX]; /* tokens that were tried to save */
     struct hth_pace pace;
     uint32_t running; /* tasks with a slot */
     uint64_t turns;
@@ -144,6 +148,21 @@ int hth_engine__grow(struct hth_engine *e, struct hth_task *t, uint32_t n,
 void hth_engine__prompt_done(struct hth_engine *e, struct hth_task *t);
 /* A placed request ends; what it computed may be kept. */
 void hth_engine__leave(struct hth_engine *e, struct hth_task *t);
+
+/* An empty slot with room for so many positions, dropping what is kept;
+ * HTH_SLOT_NONE: there is none. */
+uint32_t hth_engine__take(struct hth_engine *e, uint32_t positions);
+void hth_engine__drop(struct hth_engine *e, uint32_t slot);
+
+/* engine_kept.c */
+int hth_engine__kept_open(struct hth_engine *e, struct hth_err *err);
+void hth_engine__kept_close(struct hth_engine *e);
+/* Write one context, where there is one to write. */
+void hth_engine__kept_save(struct hth_engine *e);
+/* Have what is on disk of a request's prompt read into the cache, where it is
+ * more than is cached. */
+void hth_engine__kept_find(struct hth_engine *e, const struct hth_task *t,
+                           uint32_t cached);
 
 /* engine_step.c: admit what fits, run one step, deliver. An error means that
  * the group of ranks is broken. */

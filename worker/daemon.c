@@ -351,8 +351,11 @@ static int open_all(struct daemon *w, struct hth_err *err)
     const struct hth_worker_opts *o = w->opts;
     struct hth_store_opts store = {o->store_dir, o->store_limit_bytes,
                                    o->verify_store};
-    struct hth_duty_opts duty = {
-        .host = o->host, .name = w->name, .changed = on_change, .ctx = w};
+    struct hth_duty_opts duty = {.host = o->host,
+                                 .name = w->name,
+                                 .kv_dir = o->kv_dir,
+                                 .changed = on_change,
+                                 .ctx = w};
     int status;
 
     if ((status = hth_isa_init(err)) != HTH_OK ||

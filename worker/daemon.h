@@ -26,6 +26,7 @@ struct hth_worker_opts {
     const char *store_dir;      /* made if missing; may be shared by workers */
     uint64_t store_limit_bytes; /* 0: no limit */
     bool verify_store;          /* hash every block again before use */
+    const char *kv_dir;         /* contexts on disk; NULL: none */
     const char *state_dir;      /* key and certificate; made 0700 if missing */
     const char *profile_path;   /* worker/profile.h; NULL: measured at start */
 };

@@ -129,7 +129,8 @@ static int open_rank(struct hth_duty *d, struct hth_err *err)
                               .whole = read_whole,
                               .whole_ctx = d,
                               .identity = d->opts.identity,
-                              .name = d->opts.name};
+                              .name = d->opts.name,
+                              .kv_dir = d->opts.kv_dir};
     struct hth_rank *rank;
     int status;
 

@@ -28,6 +28,7 @@ struct hth_duty_opts {
     const char *name; /* of this device */
     uint32_t threads;
     uint64_t memory_bytes;
+    const char *kv_dir; /* NULL: contexts are not kept */
     /* The state changed; any thread, must not block. */
     void (*changed)(void *ctx);
     void *ctx;

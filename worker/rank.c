@@ -13,6 +13,7 @@
 #include "worker/group.h"
 #include "worker/memory.h"
 #include "worker/split.h"
+#include "worker/kv_file.h"
 #include "worker/step.h"
 
 struct hth_rank {
@@ -20,6 +21,7 @@ struct hth_rank {
     struct hth_pool *pool;
     struct hth_forward *forward;
     struct hth_loader *loader;
+    char *kv_dir; /* NULL: contexts are not kept */
     uint64_t weight_bytes;
     struct hth_split *split; /* NULL: prompts are not spread here */
     bool broken;             /* weights failed a step */
@@ -160,7 +162,11 @@ int hth_rank_open(struct hth_rank **out, const struct hth_rank_opts *o,
     r->session = *o->session;
     r->weight_bytes =
         hth_shard_bytes(&r->session.spec, &r->session.plan, r->session.rank);
-    rc = open_parts(r, o, err);
+    if (o->kv_dir != NULL)
+        r->kv_dir = strdup(o->kv_dir);
+    rc = o->kv_dir != NULL && r->kv_dir == NULL
+             ? hth_fail(err, HTH_ENOMEM, "no memory for a rank")
+             : open_parts(r, o, err);
     if (rc != HTH_OK) {
         hth_rank_close(r);
         return rc;
@@ -182,6 +188,7 @@ void hth_rank_close(struct hth_rank *r)
     hth_mem_free(r->wanted);
     hth_mem_free(r->logits);
     hth_mem_free(r->result);
+    free(r->kv_dir);
     free(r);
 }
 
@@ -223,6 +230,32 @@ const struct hth_session *hth_rank_session(const struct hth_rank *r)
 
 /* ---- the KV cache -------------------------------------------------------- */
 
+static int on_disk(struct hth_rank *r, const struct hth_step_op *op,
+                   struct hth_err *err)
+{
+    struct hth_kv *kv = hth_forward_kv(r->forward);
+    struct hth_kv_file f = {.key = op->key,
+                            .rank = r->session.rank,
+                            .layers = r->session.spec.layers,
+                            .heads = my_share(r)->kvs,
+                            .head_dim = r->session.spec.head_dim,
+                            .type = r->session.kv_type,
+                            .positions = op->positions};
+
+    if (r->kv_dir == NULL)
+        return hth_fail(err, HTH_EUNSUPPORTED,
+                        "this device keeps no contexts: it has no --kv-dir");
+    if (op->kind == HTH_OP_LOAD) {
+        hth_kv_truncate(kv, op->slot, 0);
+        return hth_kv_file_load(kv, op->slot, &f, r->kv_dir, err);
+    }
+    if (f.heads > 0 && hth_kv_positions(kv, op->slot) < op->positions)
+        return hth_fail(err, HTH_EPROTO,
+                        "a context of %u positions has %u in the cache",
+                        op->positions, hth_kv_positions(kv, op->slot));
+    return hth_kv_file_save(kv, op->slot, &f, r->kv_dir, err);
+}
+
 int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
                 struct hth_err *err)
 {
@@ -232,6 +265,8 @@ int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
         hth_kv_truncate(kv, op->slot, op->positions);
         return HTH_OK;
     }
+    if (op->kind == HTH_OP_SAVE || op->kind == HTH_OP_LOAD)
+        return on_disk(r, op, err);
     /* A rank without KV heads has nothing to share. */
     if (my_share(r)->kvs == 0)
         return HTH_OK;
@@ -252,13 +287,36 @@ void hth_rank_forget(struct hth_rank *r)
 
 /* ---- serving ------------------------------------------------------------- */
 
-static int reserve(struct hth_rank *r, struct hth_err *err)
+/* A context that cannot be written or read is rank 0's to know, and no end of
+ * anything. */
+static int do_op(struct hth_rank *r, struct hth_link *link,
+                 const struct hth_step_op *op, struct hth_err *err)
+{
+    struct hth_err why = {0};
+    uint8_t reply[4];
+    int rc;
+
+    if (op->kind != HTH_OP_SAVE && op->kind != HTH_OP_LOAD)
+        return hth_rank_op(r, op, err);
+    rc = hth_rank_op(r, op, &why);
+    if (rc != HTH_OK)
+        hth_log(HTH_LOG_WARN, "CONTEXT-FAILED", "%s", why.text);
+    hth_store_u32(reply, rc == HTH_OK ? op->positions : 0);
+    rc = hth_link_send(link, HTH_TAG_KEPT, reply, sizeof reply,
+                       HTH_STEP_DEADLINE_MS);
+    if (rc != HTH_OK)
+        *err = *hth_link_error(link);
+    return rc;
+}
+
+static int reserve(struct hth_rank *r, struct hth_link *link,
+                   struct hth_err *err)
 {
     struct hth_kv *kv = hth_forward_kv(r->forward);
     int rc = HTH_OK;
 
     for (uint32_t i = 0; rc == HTH_OK && i < r->step.ops; i++)
-        rc = hth_rank_op(r, &r->step.op[i], err);
+        rc = do_op(r, link, &r->step.op[i], err);
     for (uint32_t i = 0; rc == HTH_OK && i < r->step.rows; i++)
         rc = hth_kv_own(kv, r->step.seq[i], r->step.pos[i], 1, err);
     return rc;
@@ -353,7 +411,7 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
                           .pos = r->step.pos,
                           .x = r->x};
     uint64_t before = waited(link);
-    int rc = reserve(r, err);
+    int rc = reserve(r, link, err);
 
     if (rc == HTH_OK && b.rows == 0)
         return HTH_OK;

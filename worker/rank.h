@@ -63,6 +63,7 @@ struct hth_rank_opts {
      * what workers say to each other goes by rank 0. */
     const struct hth_identity *identity;
     const char *name;
+    const char *kv_dir; /* for contexts on disk, copied; NULL: none */
 };
 
 /* Start loading; the first steps wait for what they need. HTH_EOVERFLOW says

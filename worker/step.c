@@ -7,7 +7,7 @@
 #include "base/cursor.h"
 
 #define HEAD_BYTES 20u /* kind, rows, wants, candidates, ops */
-#define OP_BYTES 16u
+#define OP_BYTES 24u
 #define CANDIDATE_BYTES 8u
 
 /* Floats cross the wire as little-endian bits; on the machines we build for
@@ -49,6 +49,8 @@ size_t hth_step_encode(const struct hth_step *s, const float *x, uint32_t dim,
         const uint32_t words[] = {o->kind, o->slot, o->from, o->positions};
 
         p = put_u32s(p, words, 4);
+        hth_store_u64(p, o->key);
+        p += 8;
     }
     if (floats > 0)
         memcpy(p, x, floats);
@@ -76,6 +78,7 @@ static void get_ops(struct hth_cursor *c, struct hth_step *s)
         s->op[i].slot = hth_get_u32(c);
         s->op[i].from = hth_get_u32(c);
         s->op[i].positions = hth_get_u32(c);
+        s->op[i].key = hth_get_u64(c);
     }
 }
 
@@ -86,7 +89,7 @@ static bool ops_ok(const struct hth_step *s, const struct hth_step_bounds *b)
 
         if (o->slot >= HTH_SLOTS_MAX || o->positions > b->ctx_max)
             return false;
-        if (o->kind != HTH_OP_CUT && o->kind != HTH_OP_FORK)
+        if (o->kind < HTH_OP_CUT || o->kind > HTH_OP_LOAD)
             return false;
         if (o->kind == HTH_OP_FORK &&
             (o->from >= HTH_SLOTS_MAX || o->from == o->slot))

@@ -10,6 +10,8 @@
  *   others -> rank 0   RESULT  for each wanted row the best candidates of the
  *                              rank's vocabulary slice, or all its logits
  *
+ *                      KEPT    after each SAVE and LOAD
+ *
  * A rank without vocabulary rows sends no RESULT. All-reduces in between are
  * net/star.h's. Bytes: hth_step_bytes(), hth_result_bytes(). */
 #ifndef HTH_WORKER_STEP_H
@@ -24,6 +26,7 @@
 #include "model/sampler.h"
 
 #define HTH_TAG_STEP 0x5354455000000000u   /* "STEP" */
+#define HTH_TAG_KEPT 0x4b45505400000000u   /* "KEPT", u32 */
 #define HTH_TAG_RESULT 0x52534c5400000000u /* "RSLT" */
 
 enum hth_step_kind { HTH_STEP_RUN = 1, HTH_STEP_GOODBYE = 2 };
@@ -31,8 +34,11 @@ enum hth_step_kind { HTH_STEP_RUN = 1, HTH_STEP_GOODBYE = 2 };
 /* What happens to the KV cache before a step's rows are computed, in order,
  * the same on every rank. */
 enum hth_op_kind {
-    HTH_OP_CUT = 1, /* slot keeps [0, positions) at most; 0 empties it */
-    HTH_OP_FORK = 2 /* slot, emptied, begins with [0, positions) of from */
+    HTH_OP_CUT = 1,  /* slot keeps [0, positions) at most; 0 empties it */
+    HTH_OP_FORK = 2, /* slot, emptied, begins with [0, positions) of from */
+    /* Answered by KEPT: the positions, or 0 where it could not be done. */
+    HTH_OP_SAVE = 3, /* [0, positions) of slot to the file of that key */
+    HTH_OP_LOAD = 4  /* slot, emptied, becomes what is in the file */
 };
 
 struct hth_step_op {
@@ -40,6 +46,7 @@ struct hth_step_op {
     uint32_t slot;
     uint32_t from;
     uint32_t positions;
+    uint64_t key; /* of SAVE, LOAD */
 };
 
 struct hth_step {

@@ -40,7 +40,8 @@ static void *member_main(void *arg)
                               .threads = 1,
                               .source = {m, source},
                               .whole = whole,
-                              .whole_ctx = m};
+                              .whole_ctx = m,
+                              .kv_dir = rig_opts.kv_dir};
 
     cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);
     m->status = hth_rank_serve(rank, m->link, &err);

@@ -23,8 +23,8 @@ static void sample(struct hth_step *s, float *x)
     s->wants = 2;
     s->candidates = 3;
     s->ops = 2;
-    s->op[0] = (struct hth_step_op){HTH_OP_CUT, 63, 0, 48};
-    s->op[1] = (struct hth_step_op){HTH_OP_FORK, 7, 255, 96};
+    s->op[0] = (struct hth_step_op){HTH_OP_CUT, 63, 0, 48, 0};
+    s->op[1] = (struct hth_step_op){HTH_OP_FORK, 7, 255, 96, 1ull << 60};
     for (uint32_t i = 0; i < 5; i++) {
         s->seq[i] = i % 2;
         s->pos[i] = 10 + i;
@@ -79,14 +79,14 @@ Test(step, refuses_what_does_not_fit)
 Test(step, refuses_operations_that_cannot_be)
 {
     static const struct hth_step_op bad[] = {
-        {0, 1, 2, 3},
-        {HTH_OP_FORK + 1, 1, 2, 3},
-        {HTH_OP_CUT, HTH_SLOTS_MAX, 0, 3},
-        {HTH_OP_CUT, 1, 0, 101},
-        {HTH_OP_FORK, HTH_SLOTS_MAX, 2, 3},
-        {HTH_OP_FORK, 1, HTH_SLOTS_MAX, 3},
-        {HTH_OP_FORK, 1, 1, 3},
-        {HTH_OP_FORK, 1, 2, 101},
+        {0, 1, 2, 3, 0},
+        {HTH_OP_LOAD + 1, 1, 2, 3, 0},
+        {HTH_OP_CUT, HTH_SLOTS_MAX, 0, 3, 0},
+        {HTH_OP_CUT, 1, 0, 101, 0},
+        {HTH_OP_FORK, HTH_SLOTS_MAX, 2, 3, 0},
+        {HTH_OP_FORK, 1, HTH_SLOTS_MAX, 3, 0},
+        {HTH_OP_FORK, 1, 1, 3, 0},
+        {HTH_OP_FORK, 1, 2, 101, 0},
     };
     static struct hth_step a, b;
     float x[16 * DIM], y[16 * DIM];
