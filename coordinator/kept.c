@@ -52,7 +52,7 @@ static int hash_of(const void *a, size_t an, const void *b, size_t bn,
 
 int hth_kept_decode(const uint8_t *p, size_t n,
                     const uint8_t fingerprint[HTH_HASH_BYTES],
-                    uint32_t **tokens, uint32_t *count, struct hth_err *err)
+                    struct hth_kept_text *out, struct hth_err *err)
 {
     uint8_t hash[HTH_HASH_BYTES];
     uint32_t words;
@@ -70,12 +70,12 @@ int hth_kept_decode(const uint8_t *p, size_t n,
     if (hash_of(p, n - HTH_HASH_BYTES, NULL, 0, hash) != HTH_OK ||
         memcmp(hash, p + n - HTH_HASH_BYTES, sizeof hash) != 0)
         return hth_fail(err, HTH_EHASH, "its checksum does not agree");
-    *tokens = malloc(words * sizeof **tokens);
-    if (*tokens == NULL)
+    out->tokens = malloc(words * sizeof *out->tokens);
+    if (out->tokens == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for it");
     for (uint32_t i = 0; i < words; i++)
-        (*tokens)[i] = hth_load_u32(p + HEAD_BYTES + 4u * (size_t)i);
-    *count = words;
+        out->tokens[i] = hth_load_u32(p + HEAD_BYTES + 4u * (size_t)i);
+    out->count = words;
     return HTH_OK;
 }
 
@@ -165,7 +165,7 @@ static void load_one(struct hth_kept *k, const char *name)
 {
     char path[PATH_BYTES_MAX];
     struct hth_err err = {0};
-    uint32_t *tokens, count;
+    struct hth_kept_text text;
     uint8_t *bytes;
     size_t n;
     int rc;
@@ -175,10 +175,10 @@ static void load_one(struct hth_kept *k, const char *name)
     if (rc != HTH_OK)
         hth_fail(&err, rc, "it cannot be read");
     else
-        rc = hth_kept_decode(bytes, n, k->fingerprint, &tokens, &count, &err);
+        rc = hth_kept_decode(bytes, n, k->fingerprint, &text, &err);
     free(bytes);
     if (rc == HTH_OK)
-        take_in(k, tokens, count);
+        take_in(k, text.tokens, text.count);
     else if (rc != HTH_EUNSUPPORTED)
         hth_log(HTH_LOG_WARN, "CONTEXT-IGNORED", "%s: %s", path, err.text);
 }

@@ -41,10 +41,14 @@ HTH_MUST_CHECK int hth_kept_add(struct hth_kept *k, const uint32_t *tokens,
 /* A rank could not read it. */
 void hth_kept_forget(struct hth_kept *k, uint64_t key);
 
-/* The tokens of a context's file: *tokens is allocated. For fuzzing, too. */
+struct hth_kept_text {
+    uint32_t *tokens; /* [count], allocated */
+    uint32_t count;
+};
+/* The tokens of a context's file. For fuzzing, too. */
 HTH_MUST_CHECK int hth_kept_decode(const uint8_t *p, size_t n,
                                    const uint8_t fingerprint[HTH_HASH_BYTES],
-                                   uint32_t **tokens, uint32_t *count,
+                                   struct hth_kept_text *out,
                                    struct hth_err *err);
 
 #endif

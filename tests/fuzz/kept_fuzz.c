@@ -15,7 +15,7 @@ static void decode_sealed(const uint8_t *data, size_t size)
 {
     static const uint8_t print[HTH_HASH_BYTES];
     uint8_t *copy = malloc(size + HTH_HASH_BYTES);
-    uint32_t *tokens = NULL, count = 0;
+    struct hth_kept_text text = {0};
     struct hth_hash *h;
 
     if (copy == NULL || hth_hash_open(&h) != HTH_OK)
@@ -27,16 +27,16 @@ static void decode_sealed(const uint8_t *data, size_t size)
     hth_hash_update(h, copy, size);
     hth_hash_finish(h, copy + size);
     hth_hash_close(h);
-    if (hth_kept_decode(copy, size + HTH_HASH_BYTES, print, &tokens, &count,
-                        NULL) == HTH_OK) {
-        if (12 + HTH_HASH_BYTES + 4 * (size_t)count != size)
+    if (hth_kept_decode(copy, size + HTH_HASH_BYTES, print, &text, NULL) ==
+        HTH_OK) {
+        if (12 + HTH_HASH_BYTES + 4 * (size_t)text.count != size)
             abort();
-        for (uint32_t i = 0; i < count; i++)
-            if (tokens[i] !=
+        for (uint32_t i = 0; i < text.count; i++)
+            if (text.tokens[i] !=
                 hth_load_u32(copy + 12 + HTH_HASH_BYTES + 4 * (size_t)i))
                 abort();
     }
-    free(tokens);
+    free(text.tokens);
     free(copy);
 }
 
@@ -55,10 +55,10 @@ static void heads(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t print[HTH_HASH_BYTES];
-    uint32_t *tokens = NULL, count;
+    struct hth_kept_text text = {0};
 
-    if (hth_kept_decode(data, size, print, &tokens, &count, NULL) == HTH_OK)
-        free(tokens);
+    if (hth_kept_decode(data, size, print, &text, NULL) == HTH_OK)
+        free(text.tokens);
     decode_sealed(data, size);
     heads(data, size);
     return 0;
