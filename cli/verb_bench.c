@@ -6,6 +6,7 @@
 
 #include "cli/bench.h"
 #include "cli/bench_ops.h"
+#include "cli/bench_serve.h"
 #include "cli/local.h"
 #include "cli/model_opts.h"
 #include "cli/out.h"
@@ -295,9 +296,12 @@ static int run_coordinator(struct bench *b, struct hth_err *err)
 
 int hth_verb_bench(const struct hth_args *args, struct hth_err *err)
 {
-    struct bench *b = calloc(1, sizeof *b);
+    struct bench *b;
     int rc;
 
+    if (args->operand_count > 0)
+        return hth_bench_serve(args, err);
+    b = calloc(1, sizeof *b);
     if (b == NULL)
         return hth_fail(err, HTH_ENOMEM, "out of memory");
     b->args = args;

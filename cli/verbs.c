@@ -348,6 +348,24 @@ static const struct hth_opt bench_opts[] = {
     FLAG("ops", 0,
          .help = "Also where rank 0's time went, by operation, and how near "
                  "each came to what the machine can do (hearth profile)."),
+    ROW("http", 0, TEXT, "HOST:PORT", .fallback = "127.0.0.1:47480",
+        .help = "bench serve: the HTTP service to load."),
+    ROW("api-key", 0, TEXT, "KEY", .help = "bench serve: its API key."),
+    ROW("requests", 0, INT, "N", .fallback = "32", .min = 1,
+        .max = HTH_LOAD_REQUESTS_MAX,
+        .help = "bench serve: how many, each with a prompt of its own."),
+    ROW("concurrency", 0, INT, "N", .fallback = "1", .min = 1,
+        .max = HTH_LOAD_IN_FLIGHT_MAX,
+        .help = "bench serve: so many at a time (closed loop)."),
+    ROW("rate", 0, FLOAT, "R", .fallback = "0", .min = 0, .max = 1e6,
+        .help = "bench serve: they arrive at R per second on average, at "
+                "random moments, whatever the server does (open loop, "
+                "Poisson). 0 is a closed loop."),
+    ROW("seed", 0, INT, "N", .fallback = "1", .min = 0, .max = 1e15,
+        .help = "bench serve: of prompts and moments."),
+    ROW("goodput", 0, TEXT, "GOAL,...",
+        .help = "bench serve: count requests within these milliseconds, as in "
+                "ttft:2000,tpot:200,e2el:60000."),
     ROW_LOCAL,
     ROW_SHARES_LOCAL,
     ROW_WIRE,
@@ -487,12 +505,19 @@ const struct hth_verb hth_verbs[] = {
      .opts = perplexity_opts,
      .run = hth_verb_perplexity},
     {.name = "bench",
+     .operand = "[serve]",
      .summary = "Measure tokens per second of a model or of the cluster.",
      .text = "The options and figures are those of llama.cpp's llama-bench: "
              "ppN is N prompt tokens, tgN is N tokens generated one by one, "
              "@ dN is with N tokens in the cache. Numbers are tokens per "
-             "second, mean and standard deviation.",
+             "second, mean and standard deviation.\n"
+             "bench serve loads an HTTP service with prompts of -p tokens and "
+             "answers of -n, and prints time to first token (TTFT), time per "
+             "further token (TPOT), gaps between chunks (ITL) and the whole "
+             "(E2EL).",
      .opts = bench_opts,
+     .operands_max = 1,
+     .operand_choices = "serve",
      .run = hth_verb_bench},
     {.name = "profile",
      .summary = "Measure what this machine can do, and keep it.",

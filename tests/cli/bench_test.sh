@@ -38,6 +38,36 @@ out_has 'Q4_0'
 expect 0 profile --show
 out_has 'Q8_0'
 
+# Load on a service of our own, closed and open loop.
+for port in 48310 48410 48510 48610; do
+    "$HEARTH" serve -m "$model" --shares 1 --threads 1 --bind 127.0.0.1 \
+        --port $port >join 2>serve.log &
+    serve=$!
+    tries=100
+    until [ -s join ] || ! kill -0 $serve 2>/dev/null ||
+        [ $((tries -= 1)) -eq 0 ]; do sleep 0.1; done
+    [ -s join ] && break
+    kill $serve 2>/dev/null
+    wait $serve
+done
+[ -s join ] || fail "no coordinator: $(cat serve.log)"
+load="--http 127.0.0.1:$((port + 10)) -p 24 -n 6"
+expect 0 bench serve $load --requests 6 --concurrency 3 -o json
+json completed=6 failed=0 total_output_tokens=36 total_input_tokens=144 \
+    max_concurrency=3 mean_ttft_ms p99_e2el_ms 'ttfts=[6]' 'itls=[6]'
+expect 2 bench serve one-too-many
+expect 0 bench serve $load --requests 5 --rate 100 --goodput e2el:600000
+out_has '5 completed, 0 failed'
+out_has 'tpot'
+expect 0 bench -p 8 -n 2 -r 1 -o json
+json 0.n_prompt=8 0.model_filename=tale-q8_0.gguf
+expect 1 bench -p 999999 -n 0 -r 1
+kill $serve
+wait $serve
+expect 3 bench serve $load --requests 1
+expect 2 bench serve --goodput fast
+expect 2 bench serve -p 0
+
 expect 2 bench $few -p 0 -n 0
 err_has 'nothing to measure'
 expect 2 bench $few -pg 1,2,3
