@@ -181,6 +181,27 @@ static const char *finish_text(uint8_t finish)
     }
 }
 
+static double rate(uint32_t count, double seconds)
+{
+    return seconds > 0.0 ? count / seconds : 0.0;
+}
+
+/* Rank 0's weights, per token where it says so. */
+static void put_weights(struct hth_buf *out, const struct hth_event_stats *s)
+{
+    uint32_t decoded = s->generated_tokens > 0 ? s->generated_tokens - 1 : 0;
+
+    hth_json_field_number(out, "tokens_per_s", rate(decoded, s->generate_s));
+    hth_json_field_number(out, "pinned_bytes", (double)s->pinned_bytes);
+    hth_json_field_number(out, "streamed_bytes", (double)s->streamed_bytes);
+    hth_json_field_number(out, "read_bytes", (double)s->read_bytes);
+    hth_json_field_number(out, "stall_s", s->stall_s);
+    hth_json_field_number(out, "disk_bytes_per_s", s->disk_bytes_per_s);
+    hth_json_field_number(
+        out, "predicted_tokens_per_s",
+        s->predicted_token_s > 0.0 ? 1.0 / s->predicted_token_s : 0.0);
+}
+
 static int print_json(struct answer *a, struct hth_err *err)
 {
     const struct hth_event_stats *s = &a->done.stats;
@@ -202,6 +223,8 @@ static int print_json(struct answer *a, struct hth_err *err)
     hth_json_field_number(&out, "prompt_s", s->prompt_s);
     hth_json_field_number(&out, "generate_s", s->generate_s);
     hth_json_field_number(&out, "ranks", s->ranks);
+    if (s->pinned_bytes > 0 || s->streamed_bytes > 0)
+        put_weights(&out, s);
     hth_put_printf(&out, "}\n");
     out.failed = out.failed || a->text.failed || a->ids.failed;
     rc = hth_out_buf(&out, err);
@@ -209,9 +232,18 @@ static int print_json(struct answer *a, struct hth_err *err)
     return rc;
 }
 
-static double rate(uint32_t count, double seconds)
+static void print_weights(const struct hth_event_stats *s, uint32_t decoded)
 {
-    return seconds > 0.0 ? count / seconds : 0.0;
+    char pinned[HTH_BYTES_TEXT], streamed[HTH_BYTES_TEXT];
+
+    hth_bytes_text(s->pinned_bytes, pinned);
+    hth_bytes_text(s->streamed_bytes, streamed);
+    fprintf(stderr,
+            "weights: %s stay, %s stream per token; read %.0f MB/s, waited "
+            "%.1f ms per token; predicted %.2f tokens/s\n",
+            pinned, streamed, s->disk_bytes_per_s * 1e-6,
+            decoded > 0 ? s->stall_s * 1e3 / decoded : 0.0,
+            s->predicted_token_s > 0.0 ? 1.0 / s->predicted_token_s : 0.0);
 }
 
 /* The footer ollama's users know, on standard error. The first token comes
@@ -236,6 +268,8 @@ static void print_statistics(const struct answer *a)
             s->generated_tokens, s->generate_s, rate(decoded, s->generate_s),
             s->ranks, finish_text(a->done.finish),
             (unsigned long long)a->request->seed);
+    if (s->streamed_bytes > 0)
+        print_weights(s, decoded);
 }
 
 /* Text ends with a newline, as a line in a terminal or file should; after a

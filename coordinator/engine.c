@@ -35,6 +35,30 @@ static void unlink_task(struct hth_engine *e, struct hth_task *t)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* What the weights did since the first token. The prediction takes what a
+ * token cost beside waiting for them as measured. */
+static void fill_weights(struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_loader *l = hth_rank_loader(e->rank);
+    struct hth_request_stats *out = &t->stats;
+    struct hth_loader_stats s;
+
+    hth_loader_stats(l, &s);
+    if (t->first_ns != 0) {
+        out->read_bytes = s.read_bytes - t->read0;
+        out->stall_ns = s.stall_ns - t->stall0_ns;
+    }
+    if (out->generated_tokens > 1 && out->decode_ns > out->stall_ns) {
+        hth_loader_measured(l, (double)(out->decode_ns - out->stall_ns) * 1e-9 /
+                                   (out->generated_tokens - 1));
+        hth_loader_stats(l, &s);
+        out->predicted_token_s = s.window.token_s;
+    }
+    out->pinned_bytes = s.window.pinned_bytes;
+    out->streamed_bytes = s.window.streamed_bytes;
+    out->disk_bytes_per_s = s.read_bytes_per_s;
+}
+
 static void fill_stats(struct hth_engine *e, struct hth_task *t)
 {
     const struct hth_forward_times *f;
@@ -55,6 +79,7 @@ static void fill_stats(struct hth_engine *e, struct hth_task *t)
     t->stats.reduce_ns = f->reduce_ns - t->reduce0_ns;
     t->stats.sent_bytes = sent - t->sent0;
     t->stats.received_bytes = received - t->received0;
+    fill_weights(e, t);
 }
 
 void hth_engine__end_task(struct hth_engine *e, struct hth_task *t, int status,

@@ -77,6 +77,9 @@ struct hth_request_stats {
     uint64_t sent_bytes, received_bytes;      /* all links, payload */
     uint32_t prefill_mode; /* enum hth_prefill_mode that the prompt took */
     uint64_t predicted_ns; /* of the prompt, by the cost model; 0: none */
+    /* Rank 0's weights; read and stall: after token 1. */
+    uint64_t pinned_bytes, streamed_bytes, read_bytes, stall_ns;
+    double disk_bytes_per_s, predicted_token_s;
 };
 
 /* A token and the natural logarithm of its probability, before penalties,

@@ -44,6 +44,7 @@ struct hth_task {
     uint32_t want_first, wants;
     bool stepwise; /* its prompt takes steps, as was chosen */
     uint64_t submitted_ns, started_ns, first_ns;
+    uint64_t read0, stall0_ns; /* of rank 0's weights, at token 1 */
     struct hth_request_stats stats;
     uint64_t compute0_ns, reduce0_ns, sent0, received0;
 };

@@ -356,6 +356,16 @@ static double take_logprobs(struct hth_engine *e, struct hth_task *t,
     return total;
 }
 
+static void note_first(const struct hth_engine *e, struct hth_task *t)
+{
+    struct hth_loader_stats s;
+
+    hth_loader_stats(hth_rank_loader(e->rank), &s);
+    t->first_ns = hth_now_ns();
+    t->read0 = s.read_bytes;
+    t->stall0_ns = s.stall_ns;
+}
+
 /* No token goes on from where the answer stands: the request's end only. */
 static void end_stuck(struct hth_engine *e, struct hth_task *t)
 {
@@ -388,7 +398,7 @@ static int deliver_token(struct hth_engine *e, struct hth_task *t, bool *more,
         return HTH_OK;
     }
     if (t->first_ns == 0)
-        t->first_ns = hth_now_ns();
+        note_first(e, t);
     t->last_id = id;
     *more = false;
     if ((!t->r.ignore_end || t->constraint != NULL) && tok != NULL &&

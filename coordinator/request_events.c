@@ -219,6 +219,17 @@ static uint8_t finish_of(const struct request *q, int status,
                                                       : HTH_FINISH_END;
 }
 
+static void fill_weights(struct hth_event_stats *to,
+                         const struct hth_request_stats *stats)
+{
+    to->pinned_bytes = stats->pinned_bytes;
+    to->streamed_bytes = stats->streamed_bytes;
+    to->read_bytes = stats->read_bytes;
+    to->stall_s = (double)stats->stall_ns * 1e-9;
+    to->disk_bytes_per_s = stats->disk_bytes_per_s;
+    to->predicted_token_s = stats->predicted_token_s;
+}
+
 static void append_done(struct request *q, int status,
                         const struct hth_request_stats *stats)
 {
@@ -237,6 +248,7 @@ static void append_done(struct request *q, int status,
     e.stats.prompt_s = (double)stats->prefill_ns * 1e-9;
     e.stats.generate_s = (double)stats->decode_ns * 1e-9;
     e.stats.ranks = q->ranks;
+    fill_weights(&e.stats, stats);
     append_end(q, &e);
 }
 

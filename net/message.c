@@ -331,6 +331,12 @@ static void event_fields(struct wire *w, struct hth_event *e)
         f_amount(w, &e->stats.prompt_s);
         f_amount(w, &e->stats.generate_s);
         f_u32(w, &e->stats.ranks);
+        f_u64(w, &e->stats.pinned_bytes);
+        f_u64(w, &e->stats.streamed_bytes);
+        f_u64(w, &e->stats.read_bytes);
+        f_amount(w, &e->stats.stall_s);
+        f_amount(w, &e->stats.disk_bytes_per_s);
+        f_amount(w, &e->stats.predicted_token_s);
         break;
     case HTH_EVENT_ERROR:
         f_i32(w, &e->status);

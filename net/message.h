@@ -260,6 +260,11 @@ struct hth_event_stats {
     uint32_t prompt_tokens, generated_tokens;
     double wait_s, prompt_s, generate_s;
     uint32_t ranks;
+    /* Rank 0's weights: what stays, what is read per token, what was read and
+     * waited for while generating, the disk's rate, and what a token should
+     * have cost. */
+    uint64_t pinned_bytes, streamed_bytes, read_bytes;
+    double stall_s, disk_bytes_per_s, predicted_token_s;
 };
 
 struct hth_event {

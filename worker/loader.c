@@ -173,9 +173,16 @@ static void expect(void *ctx, uint32_t first, const uint32_t *n, uint32_t count)
 
 /* ---- planning ------------------------------------------------------------ */
 
-uint64_t hth_loader_ahead_bytes(void)
+/* Enough to keep the disk busy while a piece is computed, unless that were
+ * much of the memory. */
+uint64_t hth_loader_ahead_bytes(uint64_t budget_bytes)
 {
-    return (uint64_t)HTH_LOAD_THREADS * HTH_PACKED_CHUNK_BYTES * 2;
+    uint64_t bytes = budget_bytes / 16;
+    uint64_t least = (uint64_t)HTH_LOAD_THREADS * HTH_PACKED_CHUNK_BYTES;
+
+    if (budget_bytes == 0 || bytes > 4 * least)
+        return 4 * least;
+    return bytes > least ? bytes : least;
 }
 
 void hth_loader_pieces(const struct hth_spec *s, const struct hth_plan *p,
@@ -200,7 +207,7 @@ static struct hth_window_ask ask_of(struct hth_loader *l, uint64_t budget)
     return (struct hth_window_ask){.piece = l->shape,
                                    .count = l->count,
                                    .budget_bytes = budget,
-                                   .ahead_bytes = hth_loader_ahead_bytes(),
+                                   .ahead_bytes = l->ahead_bytes,
                                    .ring_bytes = l->ring.bytes,
                                    .cache_bytes =
                                        l->rare.slots * l->rare.slot_bytes,
@@ -374,6 +381,7 @@ int hth_loader_open(struct hth_loader **out, const struct hth_loader_opts *o,
     l->files = hth_shard_blocks(o->spec);
     l->current = NO_PIECE;
     l->stats.budget_bytes = o->budget_bytes;
+    l->ahead_bytes = hth_loader_ahead_bytes(o->budget_bytes);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
     pthread_cond_init(&l->ready, NULL);

@@ -93,7 +93,7 @@ void hth_loader_measured(struct hth_loader *l, double compute_s);
  * is hth_pieces(). */
 void hth_loader_pieces(const struct hth_spec *s, const struct hth_plan *p,
                        uint32_t rank, struct hth_window_piece *piece);
-/* Bytes of reads under way, for plans. */
-uint64_t hth_loader_ahead_bytes(void);
+/* How far such a loader reads ahead, for plans. */
+uint64_t hth_loader_ahead_bytes(uint64_t budget_bytes);
 
 #endif

@@ -92,6 +92,7 @@ struct hth_loader {
     _Atomic bool keeps; /* packed files are written as pieces come */
     struct hth_window_piece *shape; /* [count] for the plan */
     bool *wish;                     /* [count] the plan's answer */
+    uint64_t ahead_bytes;           /* of the ring, beside its largest piece */
     struct hth_pages pages;
     struct hth_ring ring;
 

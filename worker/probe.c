@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 
 #include "kernels/ops.h"
+#include "worker/pressure.h"
 #include "worker/profile.h"
 
 #define READ_BYTES (64u << 20) /* beyond any last-level cache of a home */
@@ -26,32 +27,9 @@ uint32_t hth_probe_cores(void)
     return n > 0 ? (uint32_t)n : 1;
 }
 
-/* The first number in a file, or in its line that starts with key. */
-static uint64_t file_number(const char *path, const char *key)
-{
-    unsigned long long v = 0;
-    char line[256];
-    FILE *f = fopen(path, "re");
-
-    if (f == NULL)
-        return 0;
-    while (fgets(line, sizeof line, f) != NULL)
-        if (strncmp(line, key, strlen(key)) == 0 &&
-            sscanf(line + strlen(key), "%llu", &v) == 1)
-            break;
-    fclose(f);
-    return v;
-}
-
 uint64_t hth_probe_memory(void)
 {
-    uint64_t mem = file_number("/proc/meminfo", "MemAvailable:") * 1024;
-    uint64_t cap = file_number("/sys/fs/cgroup/memory.max", "");
-    uint64_t used = file_number("/sys/fs/cgroup/memory.current", "");
-
-    if (cap > 0 && (mem == 0 || cap - (used < cap ? used : cap) < mem))
-        mem = cap - (used < cap ? used : cap);
-    return mem;
+    return hth_memory_available("");
 }
 
 /* What is kept is better than what a moment shows. */
@@ -77,7 +55,7 @@ void hth_probe_machine(struct hth_probe *out, uint32_t threads,
     snprintf(out->arch, sizeof out->arch, "%.60s",
              uname(&u) == 0 ? u.machine : "unknown");
     snprintf(out->isa, sizeof out->isa, "%s", hth_isa_name());
-    out->memory_bytes = hth_probe_memory();
+    out->memory_bytes = hth_memory_default("");
     out->read_bytes_per_s =
         read_rate(threads > 0 ? threads : out->cores, profile_path);
 }

@@ -14,6 +14,7 @@
 #include "worker/memory.h"
 #include "worker/split.h"
 #include "worker/kv_file.h"
+#include "worker/pressure.h"
 #include "worker/step.h"
 
 struct hth_rank {
@@ -21,7 +22,8 @@ struct hth_rank {
     struct hth_pool *pool;
     struct hth_forward *forward;
     struct hth_loader *loader;
-    char *kv_dir; /* NULL: contexts are not kept */
+    char *kv_dir;                  /* NULL: contexts are not kept */
+    struct hth_pressure *pressure; /* NULL: without a budget */
     uint64_t weight_bytes;
     struct hth_split *split; /* NULL: prompts are not spread here */
     bool broken;             /* weights failed a step */
@@ -90,8 +92,11 @@ static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
     if (rc == HTH_EOVERFLOW)
         hth_fail_prefix(err, rc, "this share does not fit %llu MiB of memory",
                         (unsigned long long)(o->memory_bytes >> 20));
-    if (rc == HTH_OK)
-        hth_forward_source(r->forward, hth_loader_blocks(r->loader));
+    if (rc != HTH_OK)
+        return rc;
+    hth_forward_source(r->forward, hth_loader_blocks(r->loader));
+    if (o->memory_bytes != 0 && o->dir != NULL)
+        rc = hth_pressure_start(&r->pressure, r->loader, l.budget_bytes, err);
     return rc;
 }
 
@@ -182,6 +187,7 @@ void hth_rank_close(struct hth_rank *r)
     hth_split_close(r->split);
     hth_forward_close(r->forward);
     hth_pool_stop(r->pool);
+    hth_pressure_stop(r->pressure);
     hth_loader_close(r->loader);
     hth_mem_free(r->message);
     hth_mem_free(r->x);
