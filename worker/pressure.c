@@ -143,7 +143,8 @@ uint64_t hth_memory_default(const char *root)
 /* "some avg10=1.23 avg60=...": percent of the last ten seconds. */
 static double stalled_part(const char *root)
 {
-    char path[2 * PATH_BYTES_MAX];
+    static const char key[] = "some avg10=";
+    char path[2 * PATH_BYTES_MAX], line[LINE_BYTES_MAX];
     double percent = 0;
     FILE *f;
 
@@ -151,10 +152,11 @@ static double stalled_part(const char *root)
     f = fopen(path, "re");
     if (f == NULL)
         return 0;
-    if (fscanf(f, "some avg10=%lf", &percent) != 1)
-        percent = 0;
+    if (fgets(line, sizeof line, f) != NULL &&
+        strncmp(line, key, strlen(key)) == 0)
+        percent = strtod(line + strlen(key), NULL);
     fclose(f);
-    return percent / 100;
+    return percent > 0 ? percent / 100 : 0;
 }
 
 /* ---- deciding ------------------------------------------------------------ */
