@@ -69,6 +69,8 @@ static int put_text(struct answer *a, const struct hth_blob *text,
 {
     if (text->n == 0 || a->opts->ids)
         return HTH_OK;
+    if (a->opts->keep != NULL)
+        hth_put_bytes(a->opts->keep, text->p, text->n);
     if (a->opts->json) {
         hth_put_bytes(&a->text, text->p, text->n);
         return HTH_OK;

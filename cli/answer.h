@@ -10,9 +10,10 @@
 #include "coordinator/client.h"
 
 struct hth_answer_opts {
-    bool ids;     /* print token ids, not text */
-    bool json;    /* print one object at the end */
-    bool verbose; /* statistics on standard error at the end */
+    bool ids;             /* print token ids, not text */
+    bool json;            /* print one object at the end */
+    bool verbose;         /* statistics on standard error at the end */
+    struct hth_buf *keep; /* the text goes here too, or NULL */
 };
 
 /* Submit g and print the answer. Errors: HTH_ECANCELLED after Ctrl-C (what

@@ -185,6 +185,7 @@ static int check_mode(const struct hth_args *args, struct hth_err *err)
 static void answer_options(const struct hth_args *args,
                            struct hth_answer_opts *o)
 {
+    *o = (struct hth_answer_opts){.keep = NULL};
     o->ids = hth_args_flag(args, "ids");
     o->json = hth_args_flag(args, "json");
     o->verbose = hth_args_flag(args, "verbose");

@@ -236,6 +236,32 @@ static const struct hth_opt run_opts[] = {
     END,
 };
 
+static const struct hth_opt chat_opts[] = {
+    ROW("model", 'm', FILE, "FILE", .line_only = true,
+        .help = "Talk to this GGUF file, without a running coordinator."),
+    ROW_LOCAL,
+    ROW_SHARES_LOCAL,
+    ROW("system", 0, TEXT, "TEXT", .help = "The system message."),
+    ROW("max-tokens", 'n', INT, "N", .fallback = "0", .min = 0,
+        .max = HTH_CTX_MAX,
+        .help = "Tokens of one answer at most; 0 is until the end or a full "
+                "context."),
+    ROW("temp", 0, FLOAT, "T", .fallback = "0.8", .min = 0, .max = 100,
+        .help = "Temperature; 0 always takes the likeliest token."),
+    ROW("seed", 0, INT, "N", .fallback = "-1", .min = -1, .max = 9e15,
+        .help = "Seed of every answer; -1 draws a new one each time."),
+    FLAG("verbose", 'v', .help = "Statistics behind every answer."),
+    ROW_WIRE,
+    ROW_KV,
+    ROW_CTX,
+    ROW_THREADS,
+    ROW_MEMORY,
+    ROW_STORE_LOCAL,
+    ROW_STATE_DIR,
+    ROW_LOG_LEVEL("warn"),
+    END,
+};
+
 static const struct hth_opt nodes_opts[] = {ROW_JSON, ROW_STATE_DIR, END};
 static const struct hth_opt revoke_opts[] = {ROW_STATE_DIR, END};
 
@@ -443,6 +469,14 @@ const struct hth_verb hth_verbs[] = {
      .opts = run_opts,
      .operands_max = 1,
      .run = hth_verb_run},
+    {.name = "chat",
+     .summary = "Talk with the model in the terminal.",
+     .text = "Entries are lines, or texts of several lines between \"\"\" and "
+             "\"\"\"; /? lists the commands. Ctrl-C stops an answer, Ctrl-D "
+             "leaves. Asks the coordinator running on this machine, unless -m "
+             "names a model.",
+     .opts = chat_opts,
+     .run = hth_verb_chat},
     {.name = "nodes",
      .summary = "List the devices of the cluster and what they do.",
      .opts = nodes_opts,

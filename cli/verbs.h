@@ -13,6 +13,7 @@
 int hth_verb_serve(const struct hth_args *args, struct hth_err *err);
 int hth_verb_worker(const struct hth_args *args, struct hth_err *err);
 int hth_verb_run(const struct hth_args *args, struct hth_err *err);
+int hth_verb_chat(const struct hth_args *args, struct hth_err *err);
 int hth_verb_nodes(const struct hth_args *args, struct hth_err *err);
 int hth_verb_pair(const struct hth_args *args, struct hth_err *err);
 int hth_verb_revoke(const struct hth_args *args, struct hth_err *err);

@@ -147,6 +147,7 @@ struct hth_cluster {
     struct hth_spec spec;
     struct hth_shape shape;
     struct hth_tokenizer *tokenizer;
+    struct hth_chat *chat;         /* NULL without a tokenizer */
     struct hth_identity *identity; /* NULL when offline, as the next four */
     struct hth_ca *ca;
     struct hth_registry *registry;

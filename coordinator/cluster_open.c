@@ -38,6 +38,7 @@
 
 static int open_model(struct hth_cluster *c, struct hth_err *err)
 {
+    struct hth_chat_opts chat = {.quiet = true};
     struct hth_err why;
     int status;
 
@@ -55,6 +56,11 @@ static int open_model(struct hth_cluster *c, struct hth_err *err)
                 why.text);
         c->tokenizer = NULL;
     }
+    chat.gguf = c->gguf;
+    chat.tokenizer = c->tokenizer;
+    if (c->tokenizer != NULL &&
+        (status = hth_chat_open(&c->chat, &chat, err)) != HTH_OK)
+        return status;
     c->ctx = c->opts.ctx;
     if (c->ctx == 0)
         c->ctx = c->spec.ctx_train < CTX_DEFAULT_MAX ? c->spec.ctx_train
@@ -161,6 +167,7 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
                                        &c->stop};
     struct hth_requests_opts requests = {.loop = &c->loop,
                                          .tokenizer = c->tokenizer,
+                                         .chat = c->chat,
                                          .ctx = c->ctx,
                                          .ranks = &c->session.ranks,
                                          .wait_ms = c->opts.wait_ms,
@@ -474,6 +481,7 @@ void hth_cluster_close(struct hth_cluster *c)
     hth_ca_close(c->ca);
     hth_identity_close(c->identity);
     hth_local_remove(c->url, c->lock_fd);
+    hth_chat_close(c->chat);
     hth_tokenizer_close(c->tokenizer);
     hth_gguf_close(c->gguf);
     pthread_mutex_destroy(&c->inbox.lock);

@@ -10,6 +10,8 @@
 #include "coordinator/requests_internal.h"
 
 #define GONE_GRACE_MS 2000u
+
+static atomic_flag g_said = ATOMIC_FLAG_INIT; /* the template is missing */
 #define SAY_EVERY_MS 1000u
 
 struct hth_requests {
@@ -29,7 +31,8 @@ int hth_requests_open(struct hth_requests **out,
     if (r == NULL)
         return hth_fail(err, HTH_ENOMEM, "requests: out of memory");
     r->o = *opts;
-    r->owner = (struct request_owner){opts->tokenizer, opts->wake, opts->arg};
+    r->owner = (struct request_owner){opts->tokenizer, opts->chat, opts->wake,
+                                      opts->arg};
     r->next_id = 1;
     for (i = 0; i < HTH_REQUESTS_MAX; i++) {
         r->v[i].owner = &r->owner;
@@ -182,6 +185,35 @@ static int copy_ids(struct request *q, struct hth_err *err)
     return status;
 }
 
+/* The text is JSON: an object with messages, and what may go with them. */
+static int tokenize_chat(struct request *q, struct hth_err *err)
+{
+    json_t *o =
+        json_loadb((const char *)q->params.text.p, q->params.text.n, 0, NULL);
+    struct hth_chat_input in = {.messages = json_object_get(o, "messages"),
+                                .kwargs = json_object_get(o, "kwargs"),
+                                .generate = true};
+    struct hth_chat_prompt p;
+    int status;
+
+    if (q->owner->chat == NULL || in.messages == NULL) {
+        json_decref(o);
+        return hth_fail(err, HTH_EINVAL, "the conversation has no messages");
+    }
+    if (hth_chat_problem(q->owner->chat)[0] != '\0' &&
+        !atomic_flag_test_and_set(&g_said))
+        hth_log(HTH_LOG_WARN, "TEMPLATE-FALLBACK",
+                "ChatML is used in place of the model's chat template: %s",
+                hth_chat_problem(q->owner->chat));
+    hth_chat_prompt_init(&p);
+    status = hth_chat_render(q->owner->chat, &in, &p, err);
+    if (status == HTH_OK)
+        status = hth_chat_tokenize(q->owner->tokenizer, &p, &q->tokens, err);
+    hth_chat_prompt_fini(&p);
+    json_decref(o);
+    return status;
+}
+
 static int tokenize(struct request *q, struct hth_err *err)
 {
     const struct hth_tokenizer *t = q->owner->tokenizer;
@@ -189,6 +221,8 @@ static int tokenize(struct request *q, struct hth_err *err)
 
     if (q->params.id_count > 0)
         return copy_ids(q, err);
+    if (q->params.chat)
+        return tokenize_chat(q, err);
     if (hth_tokenizer_adds_bos(t) && hth_tokenizer_bos(t) != HTH_TOKEN_NONE)
         status = push(&q->tokens, hth_tokenizer_bos(t), err);
     if (status == HTH_OK)

@@ -17,6 +17,7 @@
 
 #include "base/status.h"
 #include "coordinator/engine.h"
+#include "model/chat.h"
 #include "model/tokenizer.h"
 #include "net/control.h"
 #include "net/message.h"
@@ -26,6 +27,7 @@ struct hth_requests;
 struct hth_requests_opts {
     uv_loop_t *loop;                       /* borrowed */
     const struct hth_tokenizer *tokenizer; /* borrowed; NULL: no requests */
+    const struct hth_chat *chat;           /* borrowed; NULL: no chats */
     struct hth_engine *engine;             /* borrowed */
     uint32_t ctx;                          /* positions per sequence */
     const uint32_t *ranks;   /* of the present session; borrowed; NULL: 1 */

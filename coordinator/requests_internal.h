@@ -21,6 +21,7 @@ enum request_state {
 /* What a request needs of the table. */
 struct request_owner {
     const struct hth_tokenizer *tokenizer;
+    const struct hth_chat *chat;
     void (*wake)(void *arg);
     void *arg;
 };

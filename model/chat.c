@@ -266,9 +266,10 @@ static int choose_source(struct hth_chat *c, const struct hth_chat_opts *o,
         return rc;
     }
     memcpy(c->problem, why.text, sizeof c->problem);
-    hth_log(HTH_LOG_WARN, "TEMPLATE-FALLBACK",
-            "ChatML is used in place of the model's chat template: %s",
-            why.text);
+    if (!o->quiet)
+        hth_log(HTH_LOG_WARN, "TEMPLATE-FALLBACK",
+                "ChatML is used in place of the model's chat template: %s",
+                why.text);
     return compile(c, chatml, err);
 }
 

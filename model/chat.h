@@ -33,6 +33,7 @@ struct hth_chat_opts {
     struct hth_str source;                 /* wins over the file's; p NULL:
                                             * take the file's */
     bool strict; /* a template that does not compile is an error */
+    bool quiet;  /* the caller says hth_chat_problem() where it matters */
 };
 
 /* Everything is copied; gguf and tokenizer may go afterwards. Errors:

@@ -286,6 +286,7 @@ static void submit_fields(struct wire *w, struct hth_msg_submit *m)
     f_blob(w, &m->text, HTH_PROMPT_BYTES_MAX);
     submit_ids(w, m);
     f_bool(w, &m->special);
+    f_bool(w, &m->chat);
     f_bool(w, &m->ignore_end);
     f_u32(w, &m->tokens_max);
     f_f32(w, &m->temperature);

@@ -208,8 +208,10 @@ struct hth_msg_submit {
     uint32_t id_count;
     struct hth_blob id_blob; /* decoded form: u32 each */
     bool special;            /* texts of control tokens become those tokens */
-    bool ignore_end;         /* go on after an end token (benchmarks) */
-    uint32_t tokens_max;     /* to generate; 0: until end or context is full */
+    bool chat; /* the text is JSON, {"messages": [...]}: by the model's template
+                */
+    bool ignore_end;     /* go on after an end token (benchmarks) */
+    uint32_t tokens_max; /* to generate; 0: until end or context is full */
     float temperature, top_p, min_p;
     float repeat_penalty, frequency_penalty, presence_penalty;
     uint32_t top_k, repeat_last_n;

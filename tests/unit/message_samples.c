@@ -67,6 +67,7 @@ static void fill_submit(struct hth_msg_submit *m)
     m->key = 99;
     m->text = (struct hth_blob){(const uint8_t *)"Hello\nworld", 11};
     m->special = true;
+    m->chat = true;
     m->tokens_max = 12;
     m->seed = 42;
     m->stop_count = 2;

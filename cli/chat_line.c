@@ -1,0 +1,183 @@
+/* chat_line.c - entries from the terminal, by libedit; plain lines where the
+ * input is no terminal. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <histedit.h>
+
+#include "base/limits.h"
+#include "cli/chat.h"
+#include "cli/signals.h"
+
+#define HISTORY_LINES 1000
+
+struct hth_chat_lines {
+    EditLine *edit; /* NULL: no terminal */
+    History *history;
+    char *path; /* owned; of the history, or NULL */
+    bool remember;
+    bool inside; /* between """ and """ */
+    char *line;  /* of getline */
+    size_t line_size;
+};
+
+static char *prompt(EditLine *e)
+{
+    static char outer[] = ">>> ", inner[] = "... ";
+    struct hth_chat_lines *l = NULL;
+
+    el_get(e, EL_CLIENTDATA, &l);
+    return l != NULL && l->inside ? inner : outer;
+}
+
+static void open_editor(struct hth_chat_lines *l)
+{
+    HistEvent ev;
+
+    l->edit = el_init("hearth", stdin, stderr, stderr);
+    if (l->edit == NULL)
+        return;
+    el_set(l->edit, EL_CLIENTDATA, l);
+    el_set(l->edit, EL_PROMPT, prompt);
+    el_set(l->edit, EL_EDITOR, "emacs");
+    el_set(l->edit, EL_SIGNAL, 0);
+    l->history = history_init();
+    if (l->history == NULL)
+        return;
+    history(l->history, &ev, H_SETSIZE, HISTORY_LINES);
+    history(l->history, &ev, H_SETUNIQUE, 1);
+    el_set(l->edit, EL_HIST, history, l->history);
+    if (l->path != NULL)
+        history(l->history, &ev, H_LOAD, l->path);
+}
+
+int hth_chat_lines_open(struct hth_chat_lines **out, const char *path,
+                        struct hth_err *err)
+{
+    struct hth_chat_lines *l = calloc(1, sizeof *l);
+
+    if (l != NULL && path != NULL) {
+        l->path = strdup(path);
+        if (l->path == NULL) {
+            free(l);
+            l = NULL;
+        }
+    }
+    if (l == NULL)
+        return hth_fail(err, HTH_ENOMEM, "out of memory");
+    l->remember = true;
+    if (isatty(STDIN_FILENO) == 1)
+        open_editor(l);
+    *out = l;
+    return HTH_OK;
+}
+
+/* What was typed is nobody else's to read. */
+static void save_history(struct hth_chat_lines *l)
+{
+    mode_t before = umask(077);
+    HistEvent ev;
+
+    history(l->history, &ev, H_SAVE, l->path);
+    umask(before);
+    (void)!chmod(l->path, 0600);
+}
+
+void hth_chat_lines_close(struct hth_chat_lines *l)
+{
+    if (l == NULL)
+        return;
+    if (l->history != NULL) {
+        if (l->path != NULL && l->remember)
+            save_history(l);
+        history_end(l->history);
+    }
+    if (l->edit != NULL)
+        el_end(l->edit);
+    free(l->path);
+    free(l->line);
+    free(l);
+}
+
+void hth_chat_lines_remember(struct hth_chat_lines *l, bool yes)
+{
+    l->remember = yes;
+}
+
+/* One line with its newline; NULL: the end, or a signal. */
+static const char *one_line(struct hth_chat_lines *l, size_t *n)
+{
+    int count = 0;
+    ssize_t got;
+
+    if (l->edit != NULL) {
+        const char *text = el_gets(l->edit, &count);
+
+        *n = count > 0 ? (size_t)count : 0;
+        return *n > 0 ? text : NULL;
+    }
+    got = getline(&l->line, &l->line_size, stdin);
+    *n = got > 0 ? (size_t)got : 0;
+    return got > 0 ? l->line : NULL;
+}
+
+static void add_history(struct hth_chat_lines *l, const char *line)
+{
+    HistEvent ev;
+
+    if (l->history != NULL && l->remember && !l->inside && line[0] != '\n')
+        history(l->history, &ev, H_ENTER, line);
+}
+
+/* A signal while waiting for input. */
+static enum hth_chat_read ended(struct hth_chat_lines *l)
+{
+    l->inside = false;
+    if (!hth_interrupted())
+        return HTH_CHAT_END;
+    clearerr(stdin);
+    if (l->edit != NULL)
+        el_set(l->edit, EL_REFRESH);
+    return HTH_CHAT_INTERRUPT;
+}
+
+static bool ends_block(const char *line, size_t n)
+{
+    return n >= 3 && memcmp(line + n - 3, "\"\"\"", 3) == 0;
+}
+
+enum hth_chat_read hth_chat_read(struct hth_chat_lines *l, struct hth_buf *text)
+{
+    hth_buf_reset(text);
+    l->inside = false;
+    for (;;) {
+        size_t n, from = 0;
+        const char *line = one_line(l, &n);
+        bool opens;
+
+        if (line == NULL)
+            return l->edit == NULL && !hth_interrupted() && text->len > 0
+                       ? HTH_CHAT_LINE
+                       : ended(l);
+        add_history(l, line);
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+            n--;
+        opens = !l->inside && n >= 3 && memcmp(line, "\"\"\"", 3) == 0;
+        if (opens)
+            from = 3;
+        if ((l->inside || opens) && ends_block(line + from, n - from)) {
+            hth_put_bytes(text, line + from, n - from - 3);
+            return HTH_CHAT_LINE;
+        }
+        hth_put_bytes(text, line + from, n - from);
+        if (!l->inside && !opens)
+            return HTH_CHAT_LINE;
+        l->inside = true;
+        if (!opens || n > from)
+            hth_put_u8(text, '\n');
+    }
+}

@@ -1,0 +1,66 @@
+# Conversations in the terminal, and templates on the command line.
+. "$HEARTH_ROOT/tests/cli/lib.sh"
+
+# Lines to type. No pipes into expect: a failure in one would be lost.
+enter() { printf '%s\n' "$@" >in; }
+
+# Entries from a file: answers on standard output, the rest on standard error.
+enter '/set parameter temperature 0' 'Hello there' '/show messages' \
+    '"""two' 'lines"""' "/save $PWD/talk.json" '/bye'
+expect 0 chat -m "$model" -n 8 -v <in
+err_has 'Set temperature to 0.'
+err_has 'user: Hello there'
+err_has 'eval count:           8 tokens'
+err_has 'Saved to'
+[ "$(grep -c '"role": "assistant"' talk.json)" = 2 ] ||
+    fail "talk.json: $(cat talk.json)"
+grep -qF 'two\nlines' talk.json || fail "lines: $(cat talk.json)"
+mv out first
+
+# A conversation that was kept goes on where it ended, and the same entries
+# give the same answers.
+enter "/load $PWD/talk.json" '/show messages' '/bye'
+expect 0 chat -m "$model" <in
+err_has 'user: Hello there'
+out_empty
+enter 'Hello there' '"""two' 'lines"""'
+expect 0 chat -m "$model" -n 8 --temp 0 <in
+cmp -s out first || fail "another answer: $(cat out) not $(cat first)"
+
+# Mistakes are told and change nothing.
+enter /nonsense '/set parameter nonsense 1' '/set parameter top_p 7' \
+    '/load nowhere' /bye
+expect 0 chat -m "$model" <in
+err_has 'Unknown command /nonsense.'
+err_has 'There is no parameter nonsense'
+err_has 'top_p goes from 0 to 1.'
+out_empty
+expect 3 chat </dev/null
+
+# Ctrl-C stops the answer and not the conversation; the second one leaves.
+(printf 'Hello\n'; sleep 30) |
+    "$HEARTH" chat -m "$model" -n 100000 --ctx 2048 >out 2>err &
+pid=$!
+for _ in $(seq 300); do
+    [ -s out ] && break
+    sleep 0.1
+done
+kill -INT $pid
+wait $pid
+[ -s out ] || fail 'no answer to interrupt'
+
+# Templates.
+case='{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":true,
+"bos_token":"<s>","kwargs":{"x":[1,"é"]}}'
+enter "$case"
+printf '%s' '{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}
+{% endfor %}{{ x|tojson }} {{ strftime_now("%Y") }}' >t.jinja
+expect 0 template --file t.jinja --now '2026-01-02 03:04:05' <in
+out_is '<s>[user] hi
+[1, "é"] 2026'
+printf '%s' '{{ raise_exception("no way") }}' >t.jinja
+expect 1 template --file t.jinja <in
+err_has 'no way'
+expect 2 template <in
+expect 2 template --file t.jinja --now yesterday <in
+finish
