@@ -35,6 +35,8 @@ struct hth_api_cluster {
     /* A new pairing code; NULL: pairing is not possible. Takes no lock for
      * long. */
     int (*pair)(void *ctx, struct hth_buf *line, struct hth_err *err);
+    /* Times a device of a session was lost, since the start. NULL: none. */
+    uint64_t (*lost)(void *ctx);
     void *ctx;
 };
 

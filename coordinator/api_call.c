@@ -30,7 +30,7 @@ static void fini_choice(struct api_choice *ch)
     hth_buf_fini(&ch->logprobs);
 }
 
-static void free_call(struct api_call *c)
+void hth__api_call_free(struct api_call *c)
 {
     uint32_t i;
 
@@ -77,6 +77,7 @@ static void conclude(struct api_call *c)
 {
     struct hth_http_exchange *x = c->x;
 
+    hth__metrics_note(c);
     if (c->gone) {
         hth_http_end(x, true);
     } else if (c->fault.http != 0 && !c->streaming) {
@@ -98,7 +99,7 @@ static void conclude(struct api_call *c)
             hth_http_reply(x, 200, "application/json", c->out.data, c->out.len);
         }
     }
-    free_call(c);
+    hth__api_call_free(c);
 }
 
 static void cancel(struct api_call *c)
@@ -412,13 +413,10 @@ static void admit(struct api_call *c)
 /* ---- reading --------------------------------------------------------------
  */
 
-static int read_body(struct api_call *c)
+int hth__api_call_read(struct api_call *c, const char *text, size_t n)
 {
     json_error_t why;
-    const char *text;
-    size_t n;
 
-    text = hth_http_body(c->x, &n);
     c->body = json_loadb(text, n, 0, &why);
     if (c->body == NULL)
         return hth__api_fault(&c->fault, "invalid_json", NULL,
@@ -427,7 +425,9 @@ static int read_body(struct api_call *c)
     if (!json_is_object(c->body))
         return hth__api_fault(&c->fault, "invalid_json", NULL,
                               "the body must be a JSON object");
-    return 0;
+    if (c->d->read(c) != 0)
+        HTH_ASSERT(c->fault.http != 0);
+    return c->fault.http != 0 ? -1 : 0;
 }
 
 static void default_ask(struct api_call *c)
@@ -447,8 +447,11 @@ static void on_work(uv_work_t *work)
 {
     struct api_call *c = work->data;
 
-    if (read_body(c) == 0 && c->d->read(c) != 0)
-        HTH_ASSERT(c->fault.http != 0);
+    const char *text;
+    size_t n;
+
+    text = hth_http_body(c->x, &n);
+    (void)hth__api_call_read(c, text, n);
 }
 
 static void on_worked(uv_work_t *work, int status)
@@ -481,22 +484,18 @@ static uint64_t client_of(const struct hth_http_exchange *x)
     return h;
 }
 
-void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
-                   const struct api_dialect *d)
+struct api_call *hth__api_call_new(struct hth_api *a,
+                                   const struct api_dialect *d)
 {
     struct api_call *c = calloc(1, sizeof *c);
-    struct api_fault f;
 
     if (c != NULL)
         c->ask = calloc(1, sizeof *c->ask);
     if (c == NULL || c->ask == NULL) {
         free(c);
-        hth__api_fault(&f, "internal_error", NULL, "out of memory");
-        hth__api_reply_fault(x, d->shape, &f);
-        return;
+        return NULL;
     }
     c->a = a;
-    c->x = x;
     c->d = d;
     c->next = a->calls;
     if (c->next != NULL)
@@ -507,10 +506,25 @@ void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
              (unsigned long long)hth_rng_u64(&a->rng));
     c->created_s = (int64_t)time(NULL);
     c->begun_ns = hth_now_ns();
-    c->client = client_of(x);
-    c->working = true;
     c->work.data = c;
     default_ask(c);
+    return c;
+}
+
+void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
+                   const struct api_dialect *d)
+{
+    struct api_call *c = hth__api_call_new(a, d);
+    struct api_fault f;
+
+    if (c == NULL) {
+        hth__api_fault(&f, "internal_error", NULL, "out of memory");
+        hth__api_reply_fault(x, d->shape, &f);
+        return;
+    }
+    c->x = x;
+    c->client = client_of(x);
+    c->working = true;
     hth_http_on_gone(x, on_gone, c);
     if (uv_queue_work(hth_http_loop(a->http), &c->work, on_work, on_worked) !=
         0) {

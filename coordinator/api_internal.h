@@ -138,6 +138,12 @@ struct api_call {
     void *own; /* a dialect's, free()d with the call */
 };
 
+/* api_call.c: a call without an exchange, for reading a body into it; `read`
+ * is what the pool's thread does. */
+struct api_call *hth__api_call_new(struct hth_api *a,
+                                   const struct api_dialect *d);
+int hth__api_call_read(struct api_call *c, const char *text, size_t n);
+void hth__api_call_free(struct api_call *c);
 /* api_call.c: begin a call for this exchange; takes it. */
 void hth__api_call(struct hth_api *a, struct hth_http_exchange *x,
                    const struct api_dialect *d);
@@ -185,6 +191,34 @@ void hth__put_logprobs(struct api_choice *ch,
 void hth__put_fingerprint(struct hth_buf *b, const struct api_call *c);
 const char *hth__finish_reason(const struct api_choice *ch);
 
+/* ---- metrics --------------------------------------------------------------
+ */
+
+#define API_BUCKETS 20u
+
+struct api_histogram {
+    uint64_t count[API_BUCKETS + 1];
+    double sum;
+};
+
+enum api_finish {
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_TOOLS,
+    FINISH_CANCELLED, /* from here on no times are kept */
+    FINISH_REFUSED,
+    FINISH_ERROR,
+    FINISH_COUNT
+};
+
+struct api_metrics {
+    uint64_t requests[FINISH_COUNT];
+    struct api_histogram first, token, whole, queue;
+};
+
+/* api_metrics.c: a call is over. */
+void hth__metrics_note(struct api_call *c);
+
 /* ---- the API ---------------------------------------------------------------
  */
 
@@ -214,6 +248,7 @@ struct hth_api {
     struct hth_chat *chat;
     struct api_call *calls;
     struct hth_rng rng;
+    struct api_metrics metrics;
     pthread_mutex_t gate; /* guards closing; held while the engine is given a
                              generation */
     bool closing;

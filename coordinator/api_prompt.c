@@ -61,6 +61,21 @@ static int check_messages(struct api_call *c)
     return 0;
 }
 
+/* A probe may be empty: a text's beginning, or its end, is what models know
+ * to go on from. */
+static int push_beginning(struct api_call *c)
+{
+    const struct hth_tokenizer *t = c->a->o.tokenizer;
+    uint32_t id = hth_tokenizer_bos(t);
+
+    if (c->prompt[0].count > 0)
+        return HTH_OK;
+    if (id == HTH_TOKEN_NONE)
+        id = hth_tokenizer_eos(t);
+    return id != HTH_TOKEN_NONE ? hth_tokens_push(&c->prompt[0], id)
+                                : HTH_EINVAL;
+}
+
 int hth__prompt_chat(struct api_call *c)
 {
     struct hth_chat_input in = {.messages = c->ask->messages,
@@ -83,6 +98,8 @@ int hth__prompt_chat(struct api_call *c)
     status = hth_chat_render(c->a->chat, &in, &p, &err);
     if (status == HTH_OK)
         status = hth_chat_tokenize(c->a->o.tokenizer, &p, &c->prompt[0], &err);
+    if (status == HTH_OK)
+        status = push_beginning(c);
     c->prompts = 1;
     c->reasoning = p.reasoning;
     hth_chat_prompt_fini(&p);

@@ -30,6 +30,7 @@ static const struct api_route routes[] = {
      &hth__dialect_detokenize},
     {"POST", "/apply-template", SHAPE_OPENAI, false, NULL,
      &hth__dialect_template},
+    {"GET", "/metrics", SHAPE_OPENAI, false, hth__serve_metrics, NULL},
     {"GET", "/props", SHAPE_OPENAI, false, hth__serve_props, NULL},
     {"POST", "/v1/responses", SHAPE_OPENAI, false, NULL,
      &hth__dialect_responses},

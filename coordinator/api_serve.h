@@ -8,7 +8,10 @@
 extern const struct api_dialect hth__dialect_chat; /* api_openai.c */
 extern const struct api_dialect hth__dialect_completions;
 extern const struct api_dialect hth__dialect_embeddings;
-extern const struct api_dialect hth__dialect_tokenize; /* api_llama.c */
+extern const struct api_dialect hth__dialect_tokenize; /* api_metrics.c */
+void hth__serve_metrics(struct hth_api *a, struct hth_http_exchange *x);
+
+/* api_llama.c */
 extern const struct api_dialect hth__dialect_detokenize;
 extern const struct api_dialect hth__dialect_template;
 

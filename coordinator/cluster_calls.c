@@ -95,6 +95,14 @@ static void turn_out(struct pipe *p, const struct hth_err *why)
     p->admission = NULL;
 }
 
+bool hth__cluster_idle(struct hth_cluster *c)
+{
+    uint32_t running, waiting;
+
+    hth_engine_queue(c->engine, &running, &waiting);
+    return running + waiting == 0 && atomic_load(&c->busy) == 0;
+}
+
 void hth__cluster_gone(struct hth_cluster *c, uint32_t id)
 {
     struct pipe *p = find_pipe(c, id);
@@ -108,7 +116,7 @@ void hth__cluster_gone(struct hth_cluster *c, uint32_t id)
     /* While nothing runs, a broken control connection is the only sign of a
      * process that died: better to link anew than to find out by a request.
      * While something runs, the data link tells. */
-    if (hth_requests_running(c->requests) == 0 && atomic_load(&c->busy) == 0)
+    if (hth__cluster_idle(c))
         c->members.v[i].linked = false;
     if (hth_members_gone(&c->members, i, hth_now_ms())) {
         hth_log(HTH_LOG_WARN, "DEVICE-LOST", "device=%s: its connection ended",

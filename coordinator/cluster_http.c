@@ -68,6 +68,17 @@ static int pair_line(void *ctx, struct hth_buf *line, struct hth_err *err)
     return status;
 }
 
+static uint64_t lost_count(void *ctx)
+{
+    struct hth_cluster *c = ctx;
+    uint64_t n;
+
+    pthread_mutex_lock(&c->shown.lock);
+    n = c->shown.lost;
+    pthread_mutex_unlock(&c->shown.lock);
+    return n;
+}
+
 void hth__cluster_delivered(void *ctx)
 {
     struct hth_cluster *c = ctx;
@@ -101,6 +112,7 @@ void hth__cluster_http_publish(struct hth_cluster *c)
 {
     struct hth_msg m = {.type = HTH_MSG_NODES};
     struct hth_buf list;
+    uint32_t i;
 
     hth_buf_init(&list, HTH_NODES_BYTES_MAX);
     hth__cluster_nodes(c, &m.u.nodes, &list);
@@ -108,6 +120,12 @@ void hth__cluster_http_publish(struct hth_cluster *c)
     hth_msg_encode(&c->shown.nodes, &m);
     hth_buf_fini(&list);
     c->shown.plan = plan_number(c);
+    for (i = 0; i < c->members.count; i++) {
+        bool is_lost = c->members.v[i].state == HTH_NODE_LOST;
+
+        c->shown.lost += is_lost && !c->was_lost[i];
+        c->was_lost[i] = is_lost;
+    }
 }
 
 int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
@@ -137,6 +155,7 @@ int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
     o.cluster.ready = is_ready;
     o.cluster.nodes = copy_nodes;
     o.cluster.pair = c->pairing != NULL ? pair_line : NULL;
+    o.cluster.lost = lost_count;
     o.cluster.ctx = c;
     return hth_api_open(&c->api, &o, err);
 }

@@ -121,6 +121,7 @@ struct shown {
     char waiting[HTH_ERR_TEXT_MAX];
     struct hth_buf nodes; /* NODES message, encoded */
     uint64_t plan;        /* changes with the plan */
+    uint64_t lost;        /* times a device of the session was */
 };
 
 struct parked {
@@ -162,6 +163,7 @@ struct hth_cluster {
     struct hth_api *api; /* NULL: no HTTP */
     struct hth_cluster_http http;
     char model_name[HTH_NAME_MAX * 4];
+    bool was_lost[HTH_DEVICES_MAX]; /* by member, as last published */
 
     uv_loop_t loop;
     uv_async_t wake;
@@ -194,6 +196,9 @@ struct hth_cluster {
 
 /* cluster.c: hand a note to the loop; false: it could not be taken. */
 bool hth__cluster_post(struct hth_cluster *c, const struct note *n);
+
+/* cluster_calls.c: the engine has nothing to do, whoever asked. */
+bool hth__cluster_idle(struct hth_cluster *c);
 
 /* cluster_calls.c: one control request; takes the call. */
 void hth__cluster_call(struct hth_cluster *c, struct hth_control_call *call);

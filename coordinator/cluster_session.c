@@ -535,14 +535,12 @@ static void find_problem(struct hth_cluster *c)
 
 void hth__session_tick(struct hth_cluster *c, uint64_t now_ms)
 {
-    struct hth_formation_view view = {
-        .members = &c->members,
-        .current = c->session.member,
-        .current_ranks = c->session.ranks,
-        .idle = hth_requests_running(c->requests) == 0 &&
-                atomic_load(&c->busy) == 0,
-        .started_ms = c->started_ms,
-        .now_ms = now_ms};
+    struct hth_formation_view view = {.members = &c->members,
+                                      .current = c->session.member,
+                                      .current_ranks = c->session.ranks,
+                                      .idle = hth__cluster_idle(c),
+                                      .started_ms = c->started_ms,
+                                      .now_ms = now_ms};
     struct hth_formation f;
     struct hth_err why;
 

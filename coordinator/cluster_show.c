@@ -112,8 +112,8 @@ void hth__cluster_nodes(struct hth_cluster *c, struct hth_msg_nodes *out,
     snprintf(out->waiting, sizeof out->waiting, "%s", c->waiting);
     out->session = c->session.setup.id;
     out->ctx = c->ctx;
-    out->running = hth_requests_running(c->requests);
-    out->queued = hth_requests_queued(c->requests);
+    hth_engine_queue(c->engine, &out->running, &out->queued);
+    out->queued += hth_requests_queued(c->requests);
     put_self(c, list);
     for (i = 0; i < c->members.count && i + 1 < HTH_DEVICES_MAX; i++)
         put_member(c, (int)i, now_ms, list);

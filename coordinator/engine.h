@@ -146,6 +146,9 @@ struct hth_cache_stats {
     uint64_t kept_positions; /* of them, shared ones once */
 };
 void hth_engine_cache_stats(struct hth_engine *e, struct hth_cache_stats *out);
+/* Requests that are computed and that wait, now. Any thread. */
+void hth_engine_queue(struct hth_engine *e, uint32_t *running,
+                      uint32_t *waiting);
 /* Tokens since the engine was opened: prompt tokens computed, tokens found in
  * the cache, tokens generated. Any thread. */
 struct hth_engine_totals {

@@ -85,7 +85,7 @@ struct hth_engine {
     uint32_t *kept_tokens;     /* [ctx_max], scratch; NULL without kept */
     uint32_t kept_tried[HTH_SLOTS_MAX]; /* tokens that were tried to save */
     struct hth_pace pace;
-    uint32_t running; /* tasks with a slot */
+    _Atomic uint32_t running; /* tasks with a slot */
     uint64_t turns;
     uint32_t decodes;         /* rows of the step that are no prompt */
     bool live[HTH_SLOTS_MAX]; /* a running task's */

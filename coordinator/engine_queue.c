@@ -88,6 +88,15 @@ static bool make_room(struct hth_engine *e, struct hth_task *t)
     return true;
 }
 
+void hth_engine_queue(struct hth_engine *e, uint32_t *running,
+                      uint32_t *waiting)
+{
+    pthread_mutex_lock(&e->lock);
+    *running = atomic_load(&e->running);
+    *waiting = e->task_count > *running ? e->task_count - *running : 0;
+    pthread_mutex_unlock(&e->lock);
+}
+
 /* ---- turns ----------------------------------------------------------------
  */
 

@@ -536,15 +536,6 @@ void hth_requests_stop(struct hth_requests *r, const struct hth_err *why)
     }
 }
 
-uint32_t hth_requests_running(const struct hth_requests *r)
-{
-    uint32_t i, n = 0;
-
-    for (i = 0; i < HTH_REQUESTS_MAX; i++)
-        n += r->v[i].state == REQUEST_RUNNING;
-    return n;
-}
-
 uint32_t hth_requests_queued(const struct hth_requests *r)
 {
     uint32_t i, n = 0;

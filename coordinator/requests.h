@@ -67,7 +67,6 @@ void hth_requests_tick(struct hth_requests *r, bool ready, const char *waiting,
 /* End everything with this sentence; parked polls are answered. */
 void hth_requests_stop(struct hth_requests *r, const struct hth_err *why);
 
-uint32_t hth_requests_running(const struct hth_requests *r);
 uint32_t hth_requests_queued(const struct hth_requests *r);
 
 #endif
