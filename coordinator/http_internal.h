@@ -49,7 +49,7 @@ struct hth_http_exchange {
     struct hth_buf head; /* texts, each with a NUL: target, names, values */
     struct header header[HTH_HTTP_HEADERS_MAX];
     uint32_t headers;
-    bool in_value;
+    bool in_value, head_done;
     uint32_t path, query;
     struct hth_buf body;
     size_t counted; /* of the body in h->body_bytes */

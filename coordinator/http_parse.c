@@ -70,6 +70,8 @@ static int on_name(http_parser *p, const char *at, size_t n)
     struct hth_http_exchange *x = of(p);
     size_t i;
 
+    if (x->head_done)
+        return 0; /* a trailer: nobody here asks for any */
     if (x->headers == 0 || x->in_value) {
         if (x->headers == HTH_HTTP_HEADERS_MAX)
             return refuse(x, 431);
@@ -90,6 +92,8 @@ static int on_value(http_parser *p, const char *at, size_t n)
 {
     struct hth_http_exchange *x = of(p);
 
+    if (x->head_done)
+        return 0;
     if (x->headers == 0)
         return refuse(x, 400);
     if (!x->in_value) {
@@ -126,6 +130,7 @@ static int on_headers(http_parser *p)
     for (i = 0; i < x->headers; i++) /* one without a value points at a NUL */
         if (x->header[i].value == 0)
             x->header[i].value = (uint32_t)(x->head.len - 1);
+    x->head_done = true;
     x->method = (uint8_t)p->method;
     x->head_only = p->method == HTTP_HEAD;
     x->http10 = p->http_major == 1 && p->http_minor == 0;

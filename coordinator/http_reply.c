@@ -256,7 +256,8 @@ void hth__exchange_refuse(struct hth_http_exchange *x, int status)
 
     if (x->id[0] == '\0')
         snprintf(x->id, sizeof x->id, "-");
-    hth_put_u8(&x->head, 0); /* it may end in the middle of a text */
+    if (!x->head_done)
+        hth_put_u8(&x->head, 0); /* it may end in the middle of a text */
     x->keep_alive = false;
     x->head_only = false;
     hth_buf_init(&b, 1024);

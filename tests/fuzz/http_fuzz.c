@@ -18,7 +18,7 @@ static void use(const struct hth_http_exchange *x)
     size_t n, sum = 0;
 
     sum += strlen(hth_http_method(x)) + strlen(hth_http_path(x)) +
-           strlen(hth_http_query(x)) + strlen(hth_http_body(x, &n));
+           strlen(hth_http_query(x)) + (hth_http_body(x, &n) != NULL);
     if (origin != NULL)
         sum += hth_access_origin(&listed, origin);
     sum += hth_access_loopback(hth_http_header(x, "host"));
