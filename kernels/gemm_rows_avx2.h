@@ -20,6 +20,11 @@
 #define FAR_BYTES 4096u
 #define NEAR_BYTES 1024u
 
+/* Registers are few: without these the compiler loads and multiplies far ahead
+ * and spills what it gains. */
+#define KEEP(v) __asm__("" : "+x"(v))
+#define STEP_DONE() __asm__ volatile("" ::: "memory")
+
 /* ---- integer products --------------------------------------------------- */
 
 /* What a sum of up to eight steps is kept in. */
@@ -45,6 +50,8 @@ HTH_INLINE __m256 broadcast_f32(const void *p)
 }
 
 #ifdef HTH_ROWS_VNNI
+
+#define STEP_BY_STEP(traits) false
 
 /* Signed weights become unsigned; the sum over x that this adds is taken off
  * at the start. */
@@ -74,6 +81,8 @@ HTH_INLINE int unsigned_offset(struct hth_rows_traits traits)
     return traits.offset;
 }
 
+#define STEP_BY_STEP(traits) (!(traits).plain)
+
 /* How many steps of products of pairs fit 16 bits. */
 HTH_INLINE uint32_t narrow_steps(struct hth_rows_traits traits)
 {
@@ -94,6 +103,8 @@ HTH_INLINE void dot_step(struct isum *s, __m256i u, __m256i q, uint32_t step,
 
     step &= last;
     s->narrow = step % fit == 0 ? p : _mm256_add_epi16(s->narrow, p);
+    if (fit > 1)
+        KEEP(s->narrow);
     if (step % fit == fit - 1 || step == last)
         s->wide = _mm256_add_epi32(s->wide, _mm256_madd_epi16(s->narrow, ones));
 }
@@ -173,6 +184,8 @@ HTH_INLINE void block_terms(const struct wblock *w, const struct xblock *x,
             for (uint32_t c = 0; c < x->count; c++)
                 dot_step(&a[c], u, broadcast32(x->q + 32 * c + 4 * i), i,
                          traits);
+            if (STEP_BY_STEP(traits))
+                STEP_DONE();
         }
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < x->count; c++) {

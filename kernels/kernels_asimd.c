@@ -10,6 +10,8 @@
 
 #include "base/limits.h"
 #include "kernels/gemm_neon.h"
+#include "kernels/gemm_rows_neon.h"
+#include "kernels/rows_float_neon.h"
 #include "kernels/simd_neon.h"
 
 static bool asimd_usable(void)
@@ -321,6 +323,8 @@ const struct hth_isa hth_isa_asimd = {
     .usable = asimd_usable,
     .q8_row = asimd_q8_row,
     .gemm_q8 = gemm_q8_neon,
+    .gemm_packed = gemm_packed_neon,
+    .gemm_packed_float = gemm_packed_float_neon,
     .gemm_float = asimd_gemm_float,
     .blas_rows_min = 16,
     .rmsnorm = asimd_rmsnorm,

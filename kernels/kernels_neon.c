@@ -2,6 +2,7 @@
  * for them): products of quantised weights. All other entries are those of
  * kernels_asimd.c, which every 64-bit ARM has; hth_isa_init() fills them in. */
 #include "kernels/gemm_neon.h"
+#include "kernels/gemm_rows_neon.h"
 
 #include <sys/auxv.h>
 
@@ -16,4 +17,5 @@ const struct hth_isa hth_isa_neon = {
     .name = "neon",
     .usable = neon_usable,
     .gemm_q8 = gemm_q8_neon,
+    .gemm_packed = gemm_packed_neon,
 };

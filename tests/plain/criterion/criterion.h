@@ -27,6 +27,10 @@ void plain_failed(const char *file, int line, const char *what, const char *fmt,
 #define cr_assert_not(cond, ...) cr_assert(!(cond), __VA_ARGS__)
 #define cr_assert_neq(a, b, ...) cr_assert((a) != (b), __VA_ARGS__)
 #define cr_assert_leq(a, b, ...) cr_assert((a) <= (b), __VA_ARGS__)
+#define cr_assert_arr_eq(a, b, size, ...) \
+    cr_assert(memcmp((a), (b), (size)) == 0, __VA_ARGS__)
+#define cr_assert_float_eq(a, b, bound, ...) \
+    cr_assert((a) - (b) <= (bound) && (b) - (a) <= (bound), __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) \
     cr_assert(strcmp((a), (b)) == 0, __VA_ARGS__)
 
