@@ -100,8 +100,6 @@ static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
     return rc;
 }
 
-/* No room for whole layers is no reason not to serve: prompts then take the
- * other way, and asking for a mode that needs them says why not. */
 static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
                       struct hth_err *err)
 {
@@ -122,12 +120,7 @@ static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
         s.budget_bytes = s.budget_bytes > r->weight_bytes
                              ? s.budget_bytes - r->weight_bytes
                              : 1;
-    if (rc == HTH_OK)
-        rc = hth_split_open(&r->split, &s, err);
-    if (rc != HTH_EOVERFLOW)
-        return rc;
-    hth_log(HTH_LOG_WARN, "NO-WHOLE-LAYERS", "%s", err->text);
-    return HTH_OK;
+    return rc == HTH_OK ? hth_split_open(&r->split, &s, err) : rc;
 }
 
 static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,

@@ -456,8 +456,12 @@ static int reply(struct hth_split *s, struct hth_err *err)
 
 static int obey_meet(struct hth_split *s, struct hth_err *err)
 {
-    struct hth_split_met met = {.rates = s->rates};
+    struct hth_split_met met = {0};
+    int rc = hth__split_measure(s, err);
 
+    if (rc != HTH_OK)
+        return rc;
+    met.rates = s->rates;
     if (s->mesh != NULL)
         met.port = hth_mesh_port(s->mesh);
     hth_buf_reset(&s->buf);

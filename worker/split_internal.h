@@ -69,6 +69,7 @@ struct hth_seqpar_opts hth__par_opts(const struct hth_split *s,
 size_t hth__embed_row_bytes(const struct hth_split *s,
                             const struct hth_split_job *job);
 /* split_meet.c */
+HTH_MUST_CHECK int hth__split_measure(struct hth_split *s, struct hth_err *err);
 HTH_MUST_CHECK int hth__split_open_links(struct hth_split *s,
                                          struct hth_err *err);
 

@@ -11,6 +11,8 @@
 /* ---- life -------------------------------------------------------------------
  */
 
+/* No room for whole layers is no reason not to serve: this rank then has no
+ * rows of spread prompts, which the choice of a mode takes into account. */
 static int load(struct hth_split *s, struct hth_err *err)
 {
     struct hth_whole_opts o = {.spec = &s->session->spec,
@@ -20,11 +22,29 @@ static int load(struct hth_split *s, struct hth_err *err)
                                .source = s->o.source,
                                .source_ctx = s->o.source_ctx,
                                .budget_bytes = s->o.budget_bytes};
-    struct hth_whole_rates r;
-    int rc = hth_whole_open(&s->whole, &o, err);
+    struct hth_err why;
+    int rc;
 
-    if (rc == HTH_OK)
-        rc = hth_whole_measure(s->whole, &r, err);
+    rc = hth_whole_open(&s->whole, &o, &why);
+    if (rc == HTH_EOVERFLOW) {
+        hth_log(HTH_LOG_WARN, "NO-WHOLE-LAYERS", "rank=%u: %s", s->rank,
+                why.text);
+        return HTH_OK;
+    }
+    return rc == HTH_OK ? rc : hth_fail(err, rc, "%s", why.text);
+}
+
+/* When the ranks meet, all have their weights and nobody computes yet: what is
+ * measured while others load is far from what a prompt will see. */
+int hth__split_measure(struct hth_split *s, struct hth_err *err)
+{
+    struct hth_whole_rates r;
+    int rc;
+
+    s->rates = (struct hth_split_rates){0};
+    if (s->whole == NULL)
+        return HTH_OK;
+    rc = hth_whole_measure(s->whole, &r, err);
     if (rc != HTH_OK)
         return rc;
     s->rates =
@@ -361,6 +381,8 @@ int hth_split_meet(struct hth_split *s, struct hth_err *err)
     int rc = dial == NULL ? hth_fail(err, HTH_ENOMEM, "no memory") : HTH_OK;
 
     memset(&s->view, 0, sizeof s->view);
+    if (rc == HTH_OK)
+        rc = hth__split_measure(s, err);
     s->view.rates[0] = s->rates;
     if (rc == HTH_OK) {
         dial->ranks = s->ranks;
