@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/chat.h"
+#include "model/constraint.h"
 #include "model/stops.h"
 
 /* The demo model's tokenizer; its control tokens are <s> and </s>. */
@@ -289,4 +290,70 @@ Test(chat, harmony)
            "{\"a\":1}",
            "", "", "f({\"a\":1});");
     PARSES("<|channel|>", false, "just text", "just text", "", "");
+}
+
+/* ---- calls by grammar -------------------------------------------------------
+ */
+
+static const char g_tools[] =
+    "[{\"type\":\"function\",\"function\":{\"name\":\"w\",\"parameters\":{"
+    "\"type\":\"object\",\"properties\":{\"c\":{\"$ref\":\"#/$defs/t\"}},"
+    "\"required\":[\"c\"],\"$defs\":{\"t\":{\"enum\":[\"a\",\"b\"]}}}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"v\"}}]";
+
+/* Is the answer one that the grammar allows, and does it read as calls? */
+static void forced(const char *source, const char *only, const char *answer,
+                   bool allowed)
+{
+    struct hth_chat *c = open_source(source);
+    struct hth_tokenizer *t = NULL;
+    struct hth_token_index *x = NULL;
+    struct hth_constraint *k = NULL;
+    struct hth_grammar *g = NULL;
+    struct hth_gguf *file = NULL;
+    json_t *tools = json_loads(g_tools, 0, NULL);
+    struct hth_chat_choice choice = {tools, only, true};
+    struct hth_buf text;
+    struct hth_err err;
+    bool ok;
+
+    cr_assert_eq(hth_gguf_open(&file, MODEL, &err), 0);
+    cr_assert_eq(hth_tokenizer_open(&t, file, &err), 0);
+    cr_assert_eq(hth_token_index_open(&x, t, &err), 0);
+    hth_buf_init(&text, 1u << 20);
+    cr_assert_eq(hth_chat_tool_grammar(c, &choice, &text, &err), 0, "%s",
+                 err.text);
+    cr_assert_eq(hth_grammar_open(
+                     &g, (struct hth_str){hth_buf_cstr(&text), text.len}, &err),
+                 0, "%s in %s", err.text, hth_buf_cstr(&text));
+    cr_assert_eq(hth_constraint_open(&k, g, x, &err), 0);
+    ok = hth_constraint_accept_text(k, answer, strlen(answer)) == 0 &&
+         hth_constraint_complete(k);
+    cr_assert_eq(ok, allowed, "%s by %s", answer, hth_buf_cstr(&text));
+    hth_buf_fini(&text);
+    hth_constraint_close(k);
+    hth_grammar_close(g);
+    hth_token_index_close(x);
+    hth_tokenizer_close(t);
+    hth_gguf_close(file);
+    hth_chat_close(c);
+    json_decref(tools);
+}
+
+Test(chat, calls_that_are_forced)
+{
+    static const char hermes[] =
+        "<tool_call>\n{\"name\":\"w\",\"arguments\":{\"c\":\"a\"}}\n"
+        "</tool_call>";
+
+    forced("<tool_call>", NULL, hermes, true);
+    forced("<tool_call>", "v", hermes, false);
+    forced("<tool_call>", NULL, "no", false);
+    forced("[TOOL_CALLS]", NULL,
+           "[TOOL_CALLS][{\"name\":\"w\",\"arguments\":{\"c\":\"b\"}}, "
+           "{\"name\":\"v\",\"arguments\":{}}]",
+           true);
+    forced("<|python_tag|>", "w",
+           "{\"name\":\"w\",\"parameters\":{\"c\":\"b\"}}", true);
+    PARSES("<tool_call>", false, hermes, "", "", "w({\"c\":\"a\"});");
 }
