@@ -1,8 +1,8 @@
 /* matmul.c - products over the threads of a pool.
  *
  * Owns the layout of the scratch, the quantisation of x, and who computes
- * which rows. Rows are cut into tiles that threads take from a counter, so a
- * slow core takes fewer. A tile starts at a multiple of 16 rows of its matrix,
+ * which rows. Rows are cut into tiles, dealt to the threads as deal.h says, so
+ * a slow core gets fewer. A tile starts at a multiple of 16 rows of its matrix,
  * and the kernels promise that an output's bits do not depend on the tile it
  * is in; a BLAS tile is always the same 64 rows. So results do not depend on
  * the number of threads, nor on who was fast.
@@ -16,7 +16,6 @@
  * each thread calls it for its own tile. No failure. */
 #include "kernels/isa.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #ifndef HTH_NO_BLAS
@@ -29,7 +28,8 @@
 
 #define TILE_UNIT 16u
 #define TILE_ROWS_MAX 128u
-#define TILES_PER_THREAD 4u /* enough to even out unequal cores */
+#define TILES_PER_THREAD 8u /* enough to even out unequal cores */
+#define DECODE_ROWS_MAX 4u  /* of x; more is a class of its own (deal.h) */
 /* Quantising less than this in the caller is cheaper than a barrier. */
 #define QUANT_ALONE_MAX 8192u
 
@@ -58,7 +58,9 @@ struct product {
     /* What some matrix needs of x: 8-bit rows, those in tiles, f32 tiles. */
     bool quantised, q8_tiles, float_tiles;
     bool prepare;          /* the threads do it */
-    _Atomic uint32_t next; /* tile to be taken */
+    struct hth_deal *deal; /* of the tiles; NULL: one thread */
+    uint32_t tiles;
+    uint32_t next; /* to be taken by the one thread */
 };
 
 static size_t align_up(size_t n)
@@ -312,34 +314,64 @@ static void compute_tile(const struct product *p, uint32_t i, uint32_t first,
         gguf_tile(p, w, first, count, to);
 }
 
-/* Tiles are numbered through the matrices in order. A thread's tile numbers
- * only grow, so it walks the matrices once. */
+static uint32_t tiles_of(const struct product *p, const struct hth_mat *w)
+{
+    uint32_t rows = tile_rows(p, w);
+
+    return (w->rows + rows - 1) / rows;
+}
+
+/* Tiles are numbered through the matrices in order. */
+static void numbered_tile(const struct product *p, uint32_t tile,
+                          uint32_t thread)
+{
+    uint32_t i = 0, tiles;
+
+    while (tile >= (tiles = tiles_of(p, &p->job->w[i]))) {
+        tile -= tiles;
+        i++;
+    }
+    compute_tile(p, i, tile * tile_rows(p, &p->job->w[i]), thread);
+}
+
+static bool take(struct product *p, uint32_t thread, uint32_t *tile)
+{
+    if (p->deal != NULL)
+        return hth_deal_take(p->deal, thread, tile);
+    *tile = p->next++;
+    return *tile < p->tiles;
+}
+
 static void product_run(void *ctx, uint32_t thread, uint32_t threads)
 {
     struct product *p = ctx;
-    uint32_t i = 0, base = 0; /* matrix, number of its first tile */
+    uint32_t tile;
 
     if (p->prepare) {
         prepare_x(p, thread, threads);
         hth_pool_barrier(p->pool);
     }
-    for (;;) {
-        uint32_t tile =
-            atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
+    while (take(p, thread, &tile))
+        numbered_tile(p, tile, thread);
+}
 
-        for (; i < p->job->count; i++) {
-            uint32_t rows = tile_rows(p, &p->job->w[i]);
-            uint32_t tiles = (p->job->w[i].rows + rows - 1) / rows;
+/* Without a common preparation nobody has to wait for a thread that is late. */
+static void deal_and_run(struct product *p)
+{
+    bool decode = p->job->n <= DECODE_ROWS_MAX;
 
-            if (tile - base < tiles) {
-                compute_tile(p, i, (tile - base) * rows, thread);
-                break;
-            }
-            base += tiles;
-        }
-        if (i == p->job->count)
-            return;
-    }
+    for (uint32_t i = 0; i < p->job->count; i++)
+        p->tiles += tiles_of(p, &p->job->w[i]);
+    p->deal = hth_pool_deal(p->pool);
+    if (p->deal != NULL)
+        hth_deal_begin(p->deal, decode ? HTH_DEAL_DECODE : HTH_DEAL_PROMPT,
+                       p->tiles);
+    if (p->prepare)
+        hth_pool_run(p->pool, product_run, p);
+    else
+        hth_pool_run_any(p->pool, product_run, p);
+    if (p->deal != NULL)
+        hth_deal_end(p->deal);
 }
 
 /* Small enough that every thread gets several tiles, large enough that a tile
@@ -383,5 +415,5 @@ void hth_matmul(struct hth_pool *pool, const struct hth_matmul_job *job)
         prepare_x(&p, 0, 1);
     else
         p.prepare = p.quantised || p.float_tiles;
-    hth_pool_run(pool, product_run, &p);
+    deal_and_run(&p);
 }

@@ -41,9 +41,10 @@ struct gate {
 struct worker {
     struct hth_pool *pool;
     pthread_t id;
-    uint32_t thread;     /* index in the pool, from 1 */
-    uint32_t moved_run;  /* when it last moved to another CPU */
-    _Atomic int32_t cpu; /* where it ran last */
+    uint32_t thread;        /* index in the pool, from 1 */
+    uint32_t moved_run;     /* when it last moved to another CPU */
+    _Atomic uint64_t entry; /* run number and whether it is in, see enter() */
+    _Atomic int32_t cpu;    /* where it ran last */
 };
 
 struct hth_pool {
@@ -55,8 +56,10 @@ struct hth_pool {
     _Alignas(HTH_MEM_ALIGN) hth_pool_fn fn;           /* NULL: stop */
     void *ctx;
     uint32_t threads;
+    uint32_t run;        /* number of the present or last run */
     _Atomic int32_t cpu; /* of thread 0, at the start of this run */
     bool pin;
+    struct hth_deal *deal;   /* NULL: one thread */
     struct worker workers[]; /* [threads - 1] */
 };
 
@@ -176,6 +179,17 @@ static void spread(struct worker *w, uint32_t run)
     move_away(w);
 }
 
+/* A worker's entry is 2 k while run k may be entered, and 2 k + 1 once it was
+ * or may no more. A worker that is late finds a later run's number there, and
+ * passes through the runs it missed. What the caller wrote before it opened
+ * the entry is visible inside. */
+static bool enter(struct worker *w, uint32_t run)
+{
+    uint64_t open = 2 * (uint64_t)run;
+
+    return atomic_compare_exchange_strong(&w->entry, &open, open + 1);
+}
+
 /* The gates count from zero and the pool is new, so run number k is the one
  * that moves `start` from k to k + 1. */
 static void *worker_main(void *arg)
@@ -187,6 +201,8 @@ static void *worker_main(void *arg)
         pin_to(w->thread);
     for (uint32_t seen = 0;; seen++) {
         gate_wait(&p->start, seen);
+        if (!enter(w, seen))
+            continue;
         if (p->fn == NULL)
             return NULL;
         if (!p->pin)
@@ -197,11 +213,20 @@ static void *worker_main(void *arg)
     }
 }
 
+/* p->fn and p->ctx are set. */
+static void open_run(struct hth_pool *p)
+{
+    for (uint32_t i = 0; i + 1 < p->threads; i++)
+        atomic_store(&p->workers[i].entry, 2 * (uint64_t)p->run);
+    p->run++;
+    gate_open(&p->start);
+}
+
 /* Tell `count` started workers to end, and wait until they have. */
 static void join_workers(struct hth_pool *p, uint32_t count)
 {
     p->fn = NULL;
-    gate_open(&p->start);
+    open_run(p);
     for (uint32_t i = 0; i < count; i++)
         (void)pthread_join(p->workers[i].id, NULL);
 }
@@ -251,8 +276,14 @@ int hth_pool_start(struct hth_pool **out, uint32_t threads, bool pin,
                         threads);
     p->threads = threads;
     p->pin = pin;
+    if (threads > 1 && (p->deal = hth_deal_open(threads)) == NULL) {
+        hth_mem_free(p);
+        return hth_fail(err, HTH_ENOMEM, "no memory for a pool of %u threads",
+                        threads);
+    }
     rc = spawn_workers(p, err);
     if (rc != HTH_OK) {
+        hth_deal_close(p->deal);
         hth_mem_free(p);
         return rc;
     }
@@ -265,6 +296,7 @@ void hth_pool_stop(struct hth_pool *p)
     if (p == NULL)
         return;
     join_workers(p, p->threads - 1);
+    hth_deal_close(p->deal);
     hth_mem_free(p);
 }
 
@@ -275,9 +307,19 @@ uint32_t hth_pool_threads(const struct hth_pool *p)
 
 /* ---- runs -------------------------------------------------------------- */
 
-void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
+/* Close the run to those who have not come; how many they are. */
+static uint32_t shut_out(struct hth_pool *p)
 {
-    uint32_t before;
+    uint32_t out = 0;
+
+    for (uint32_t i = 0; i + 1 < p->threads; i++)
+        out += enter(&p->workers[i], p->run - 1);
+    return out;
+}
+
+static void run(struct hth_pool *p, hth_pool_fn fn, void *ctx, bool any)
+{
+    uint32_t before, out;
 
     if (p == NULL || p->threads == 1) {
         fn(ctx, 0, 1);
@@ -288,9 +330,26 @@ void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
     atomic_store_explicit(&p->cpu, sched_getcpu(), memory_order_relaxed);
     before = atomic_load_explicit(&p->done.value, memory_order_relaxed);
     atomic_store_explicit(&p->running, p->threads - 1, memory_order_relaxed);
-    gate_open(&p->start);
+    open_run(p);
     fn(ctx, 0, p->threads);
-    gate_wait(&p->done, before);
+    out = any ? shut_out(p) : 0;
+    if (out == 0 || atomic_fetch_sub(&p->running, out) != out)
+        gate_wait(&p->done, before);
+}
+
+void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx)
+{
+    run(p, fn, ctx, false);
+}
+
+void hth_pool_run_any(struct hth_pool *p, hth_pool_fn fn, void *ctx)
+{
+    run(p, fn, ctx, true);
+}
+
+struct hth_deal *hth_pool_deal(struct hth_pool *p)
+{
+    return p == NULL ? NULL : p->deal;
 }
 
 /* The last to arrive resets the count before it opens the gate, so that the

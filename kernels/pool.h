@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "kernels/deal.h"
 
 struct hth_pool;
 
@@ -29,6 +30,13 @@ typedef void (*hth_pool_fn)(void *ctx, uint32_t thread, uint32_t threads);
 /* Call fn(ctx, t, threads) once on every thread and return when all are done;
  * what they wrote is visible to the caller. p may be NULL: one thread. */
 void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx);
+
+/* The same for work that threads take piece by piece: fn on thread 0 returns
+ * when everything is taken, and a thread that has not come by then (its CPU is
+ * somebody else's just now) is not waited for and not called. No barriers. */
+void hth_pool_run_any(struct hth_pool *p, hth_pool_fn fn, void *ctx);
+/* The pool's deal (deal.h); NULL for one thread. */
+struct hth_deal *hth_pool_deal(struct hth_pool *p);
 
 /* Inside fn: wait until all threads of the run are here. */
 void hth_pool_barrier(struct hth_pool *p);

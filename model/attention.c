@@ -377,24 +377,20 @@ static void run_tasks(struct hth_attention *a, struct bench *b)
     }
 }
 
-/* The partials of each tile and head, in the order of the chunks; into the
- * first chunk's, as whole_task() does it. */
-static void merge_share(const struct hth_attention *a, uint32_t thread)
+/* The partials of a tile and head, in the order of the chunks; into the first
+ * chunk's, as whole_task() does it. */
+static void merge_task(const struct hth_attention *a, const struct tile *tile,
+                       uint32_t kv)
 {
-    uint32_t kvs = a->o.share->kvs, dim = a->o.head_dim;
+    struct task t = task_of(a, tile, kv);
+    struct hth_attn_state total = partial_of(a, tile, kv, 0);
 
-    for (uint32_t i = thread; i < a->tiles * kvs; i += a->threads) {
-        const struct tile *tile = &a->tile[i / kvs];
-        struct task t = task_of(a, tile, i % kvs);
-        struct hth_attn_state total = partial_of(a, tile, t.kv, 0);
+    for (uint32_t c = 1; c < tile->chunks; c++) {
+        struct hth_attn_state s = partial_of(a, tile, kv, c);
 
-        for (uint32_t c = 1; c < tile->chunks; c++) {
-            struct hth_attn_state s = partial_of(a, tile, t.kv, c);
-
-            hth_attn_merge(&total, &s, queries_of(&t), dim);
-        }
-        finish(a, &t, &total);
+        hth_attn_merge(&total, &s, queries_of(&t), a->o.head_dim);
     }
+    finish(a, &t, &total);
 }
 
 static void run_thread(void *ctx, uint32_t thread, uint32_t threads)
@@ -403,10 +399,18 @@ static void run_thread(void *ctx, uint32_t thread, uint32_t threads)
 
     (void)threads;
     run_tasks(a, &a->bench[thread]);
-    if (!a->chunk_tasks)
-        return;
-    hth_pool_barrier(a->o.pool);
-    merge_share(a, thread);
+}
+
+static void merge_thread(void *ctx, uint32_t thread, uint32_t threads)
+{
+    struct hth_attention *a = ctx;
+    uint32_t kvs = a->o.share->kvs, i;
+
+    (void)thread;
+    (void)threads;
+    while ((i = atomic_fetch_add_explicit(&a->next, 1, memory_order_relaxed)) <
+           a->tiles * kvs)
+        merge_task(a, &a->tile[i / kvs], i % kvs);
 }
 
 void hth_attention_run(struct hth_attention *a,
@@ -416,5 +420,9 @@ void hth_attention_run(struct hth_attention *a,
         return;
     a->layer = *l;
     atomic_store_explicit(&a->next, 0, memory_order_relaxed);
-    hth_pool_run(a->o.pool, run_thread, a);
+    hth_pool_run_any(a->o.pool, run_thread, a);
+    if (!a->chunk_tasks)
+        return;
+    atomic_store_explicit(&a->next, 0, memory_order_relaxed);
+    hth_pool_run_any(a->o.pool, merge_thread, a);
 }

@@ -12,6 +12,7 @@
 
 #define THREADS 4u
 #define RUNS 2000u
+#define TILES 20u
 
 struct work {
     struct hth_pool *pool;
@@ -82,9 +83,48 @@ static int check_product(void)
     return 0;
 }
 
+struct dealt {
+    struct hth_deal *deal;
+    uint64_t by[TILES];
+};
+
+static void take_all(void *ctx, uint32_t thread, uint32_t threads)
+{
+    struct dealt *d = ctx;
+    uint32_t tile;
+
+    (void)threads;
+    while (hth_deal_take(d->deal, thread, &tile))
+        d->by[tile]++;
+}
+
+/* Runs that leave late threads out: what each did is visible to the caller, and
+ * the next deal begins with nobody left in the last. */
+static int check_deals(void)
+{
+    static struct dealt d;
+    struct hth_pool *pool;
+
+    if (hth_pool_start(&pool, THREADS, false, NULL) != HTH_OK)
+        return 1;
+    d.deal = hth_pool_deal(pool);
+    for (uint64_t run = 1; run <= RUNS; run++) {
+        if (run % 500 == 0)
+            hth_sleep_ms(2);
+        hth_deal_begin(d.deal, HTH_DEAL_DECODE, TILES);
+        hth_pool_run_any(pool, take_all, &d);
+        hth_deal_end(d.deal);
+        for (uint32_t i = 0; i < TILES; i++)
+            if (d.by[i] != run)
+                return 1;
+    }
+    hth_pool_stop(pool);
+    return 0;
+}
+
 int main(void)
 {
-    int bad = check_runs() + check_product();
+    int bad = check_runs() + check_product() + check_deals();
 
     printf("pool under TSan: %s\n", bad == 0 ? "ok" : "WRONG RESULTS");
     return bad == 0 ? 0 : 1;
