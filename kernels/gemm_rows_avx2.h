@@ -24,6 +24,8 @@
  * and spills what it gains. */
 #define KEEP(v) __asm__("" : "+x"(v))
 #define STEP_DONE() __asm__ volatile("" ::: "memory")
+/* One pointer with constant distances from it, not a sum for each load. */
+#define KEEP_POINTER(p) __asm__("" : "+r"(p))
 
 /* ---- integer products --------------------------------------------------- */
 
@@ -147,8 +149,13 @@ struct xblock {
 HTH_INLINE struct xblock xblock_at(const uint8_t *x, uint32_t width, uint32_t c,
                                    uint32_t count)
 {
-    return (struct xblock){x + 32 * c, x + 32 * width + 4 * c,
-                           x + 36 * width + 4 * c, count};
+    const uint8_t *q = x + 32 * c, *d = x + 32 * width + 4 * c;
+    const uint8_t *sums = x + 36 * width + 4 * c;
+
+    KEEP_POINTER(q);
+    KEEP_POINTER(d);
+    KEEP_POINTER(sums);
+    return (struct xblock){q, d, sums, count};
 }
 
 HTH_INLINE __m256 scaled(__m256i sum, const struct wblock *w, uint32_t h,

@@ -153,29 +153,33 @@ static void put_nibbles(const uint8_t code[32], uint8_t *to)
     put_vectors(b, 4, to);
 }
 
+/* Four codes at a time: what is kept of a byte stays in it when shifted. */
+static uint32_t four_codes(const uint8_t *code, uint32_t shift, uint32_t mask)
+{
+    uint32_t v;
+
+    memcpy(&v, code, sizeof v);
+    return v >> shift & mask;
+}
+
 static void put_twos(const uint8_t code[32], uint32_t shift, uint8_t *to)
 {
-    uint8_t two[32], b[8];
+    for (uint32_t h = 0; h < 2; h++) {
+        uint32_t b = 0;
 
-    for (int i = 0; i < 32; i++)
-        two[i] = code[i] >> shift & 3;
-    for (int h = 0; h < 2; h++)
-        for (int i = 0; i < 4; i++) {
-            const uint8_t *c = two + 16 * h + i;
-
-            b[4 * h + i] = (uint8_t)(c[0] | c[4] << 2 | c[8] << 4 | c[12] << 6);
-        }
-    put_vectors(b, 2, to);
+        for (uint32_t k = 0; k < 4; k++)
+            b |= four_codes(code + 16 * h + 4 * k, shift, 0x03030303u) << 2 * k;
+        memcpy(to + h * VECTOR, &b, sizeof b);
+    }
 }
 
 static void put_ones(const uint8_t code[32], uint32_t shift, uint8_t *to)
 {
-    uint8_t b[4] = {0};
+    uint32_t b = 0;
 
-    for (int t = 0; t < 8; t++)
-        for (int i = 0; i < 4; i++)
-            b[i] = (uint8_t)(b[i] | (code[4 * t + i] >> shift & 1) << t);
-    put_vectors(b, 1, to);
+    for (uint32_t t = 0; t < 8; t++)
+        b |= four_codes(code + 4 * t, shift, 0x01010101u) << t;
+    memcpy(to, &b, sizeof b);
 }
 
 /* Which bits the planes above the first hold. */
