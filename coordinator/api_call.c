@@ -49,6 +49,7 @@ void hth__api_call_free(struct api_call *c)
     for (i = 0; i < HTH_STOPS_MAX; i++)
         free(c->stop_text[i]);
     hth_buf_fini(&c->out);
+    hth_grammar_close(c->grammar);
     json_decref(c->body);
     free(c->ask);
     free(c->own);
@@ -321,6 +322,7 @@ static void fill_request(const struct api_call *c, uint32_t i,
     r->sampling = a->sampling;
     r->sampling.seed = a->sampling.seed + i % a->n;
     r->logprobs = a->logprobs;
+    r->grammar = c->grammar;
     r->client = c->client;
     r->priority = a->priority;
     r->deadline_ms = c->a->o.timeout_ms;

@@ -62,6 +62,8 @@ int hth__api_fault_from(struct api_fault *f, int status, const char *text)
     if (text == NULL || text[0] == '\0')
         text = hth_status_text(status);
     switch (status) {
+    case HTH_ENOMEM:
+        break;
     case HTH_EINVAL:
     case HTH_EFORMAT:
     case HTH_ELIMIT:

@@ -124,6 +124,7 @@ struct api_call {
     uint32_t prompts;
     char *stop_text[HTH_STOPS_MAX]; /* owned; the ask's stops */
     bool reasoning;                 /* the answer begins inside its reasoning */
+    struct hth_grammar *grammar;    /* or NULL */
     struct api_choice choice[ASK_CHOICES_MAX];
     uint32_t choices, ended;
     struct hth_buf out;

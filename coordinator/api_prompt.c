@@ -39,6 +39,33 @@ static int fail(struct api_call *c, int status, const struct hth_err *err,
     return -1;
 }
 
+/* ---- the constraint -------------------------------------------------------
+ */
+
+/* A schema or a grammar is what the sampler is held to. What cannot be compiled
+ * is refused, never approximated; so is a tool that must be called. */
+static int compile(struct api_call *c)
+{
+    struct api_ask *a = c->ask;
+    const char *param = "response_format";
+    struct hth_err err = {0};
+    int status = HTH_OK;
+
+    if (a->tool_choice == TOOLS_REQUIRED || a->tool_choice == TOOLS_ONE) {
+        return hth__api_fault(&c->fault, "unsupported_parameter", "tool_choice",
+                              "tool_choice: auto and none are supported by "
+                              "this server");
+    } else if (a->constrained && a->grammar != NULL) {
+        param = "grammar";
+        status = hth_grammar_open(
+            &c->grammar, (struct hth_str){a->grammar, strlen(a->grammar)},
+            &err);
+    } else if (a->constrained) {
+        status = hth_grammar_open_schema(&c->grammar, a->schema, &err);
+    }
+    return status == HTH_OK ? 0 : fail(c, status, &err, param);
+}
+
 /* ---- chat -----------------------------------------------------------------
  */
 
@@ -88,12 +115,8 @@ int hth__prompt_chat(struct api_call *c)
 
     if (check_messages(c) != 0)
         return -1;
-    if (c->ask->constrained || c->ask->tool_choice > TOOLS_NONE)
-        return hth__api_fault(
-            &c->fault, "unsupported_parameter",
-            c->ask->constrained ? "response_format" : "tool_choice",
-            "%s is not supported by this server",
-            c->ask->constrained ? "response_format" : "tool_choice");
+    if (compile(c) != 0)
+        return -1;
     hth_chat_prompt_init(&p);
     status = hth_chat_render(c->a->chat, &in, &p, &err);
     if (status == HTH_OK)
@@ -194,7 +217,7 @@ int hth__prompt_text(struct api_call *c)
 {
     uint32_t i;
 
-    if (add_prompts(c, c->ask->prompt) != 0)
+    if (compile(c) != 0 || add_prompts(c, c->ask->prompt) != 0)
         return -1;
     for (i = 0; i < c->prompts; i++)
         if (c->prompt[i].count == 0)
