@@ -6,6 +6,8 @@
 #include "model/json_write.h"
 #include "cli/model_opts.h"
 #include "cli/out.h"
+#include "cli/paths.h"
+#include "cli/plan_window.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "model/shard.h"
@@ -21,6 +23,9 @@ struct sketch {
     struct hth_plan plan;
     enum hth_wire wire;
     uint32_t ctx;
+    uint32_t kv_type;
+    uint64_t memory_bytes; /* 0: not asked */
+    struct hth_plan_window window[HTH_RANKS_MAX];
     struct hth_star_cost reduce; /* of one all-reduce, one link, one way */
     uint64_t token_bytes;        /* of all a token's all-reduces, payload */
 };
@@ -51,6 +56,8 @@ static int make_sketch(struct sketch *s, const struct hth_args *args,
     rc = hth_plan_make(&s->shape, shares, (uint32_t)ranks, &s->plan, err);
     if (rc != HTH_OK)
         return rc;
+    s->kv_type = hth_kv_option(args);
+    s->memory_bytes = hth_args_size(args, "memory");
     s->wire = hth_wire_option(args);
     s->ctx = (uint32_t)hth_args_int(args, "ctx");
     if (s->ctx == 0)
@@ -79,6 +86,69 @@ static void put_ranks(const struct sketch *s, struct hth_buf *out)
     }
     hth_table_put(&t, out);
     hth_table_fini(&t);
+}
+
+static int make_windows(struct sketch *s, struct hth_err *err)
+{
+    char profile[HTH_PATH_BYTES_MAX];
+    struct hth_plan_window_ask ask = {.spec = &s->spec,
+                                      .plan = &s->plan,
+                                      .kv_type = s->kv_type,
+                                      .ctx = s->ctx,
+                                      .memory_bytes = s->memory_bytes};
+
+    if (s->memory_bytes == 0)
+        return HTH_OK;
+    if (hth_path_state("profile", profile, sizeof profile, NULL) == HTH_OK)
+        ask.profile_path = profile;
+    return hth_plan_windows(&ask, s->window, err);
+}
+
+static void put_window(const struct hth_plan_window *w, uint32_t rank,
+                       struct hth_buf *out)
+{
+    char pinned[HTH_BYTES_TEXT], streamed[HTH_BYTES_TEXT];
+
+    if (w->status != HTH_OK) {
+        hth_put_printf(out, "Rank %u cannot run: %s.\n", rank, w->err.text);
+        return;
+    }
+    hth_bytes_text(w->window.pinned_bytes, pinned);
+    hth_bytes_text(w->window.streamed_bytes, streamed);
+    hth_put_printf(out, "Rank %u keeps %s and streams %s per token", rank,
+                   pinned, streamed);
+    if (w->window.token_s > 0)
+        hth_put_printf(out, ": %.2f tokens/s on this machine, bound by %s",
+                       1.0 / w->window.token_s,
+                       hth_window_bound_text(w->window.bound));
+    hth_put_printf(out, ".\n");
+}
+
+static void put_windows(const struct sketch *s, struct hth_buf *out)
+{
+    char memory[HTH_BYTES_TEXT];
+
+    if (s->memory_bytes == 0)
+        return;
+    hth_bytes_text(s->memory_bytes, memory);
+    hth_put_printf(out, "\nWith %s of memory on each rank:\n", memory);
+    for (uint32_t r = 0; r < s->plan.ranks; r++)
+        put_window(&s->window[r], r, out);
+}
+
+static void put_json_window(const struct hth_plan_window *w,
+                            struct hth_buf *out)
+{
+    if (w->status != HTH_OK) {
+        hth_json_field(out, "cannot_run", w->err.text);
+        return;
+    }
+    hth_json_field_number(out, "pinned_bytes", (double)w->window.pinned_bytes);
+    hth_json_field_number(out, "streamed_bytes",
+                          (double)w->window.streamed_bytes);
+    hth_json_field_number(out, "predicted_tokens_per_s",
+                          w->window.token_s > 0 ? 1.0 / w->window.token_s : 0);
+    hth_json_field(out, "bound", hth_window_bound_text(w->window.bound));
 }
 
 static void put_text(const struct sketch *s, struct hth_buf *out)
@@ -117,6 +187,8 @@ static void put_json_rank(const struct sketch *s, uint32_t r,
     hth_json_field_number(out, "weight_bytes",
                           (double)hth_shard_bytes(&s->spec, &s->plan, r));
     hth_json_field_number(out, "kv_cache_bytes", (double)cache_bytes(s, r));
+    if (s->memory_bytes > 0)
+        put_json_window(&s->window[r], out);
     hth_put_u8(out, '}');
 }
 
@@ -155,11 +227,15 @@ int hth_verb_plan(const struct hth_args *args, struct hth_err *err)
         return hth_fail(err, HTH_ENOMEM, "out of memory");
     hth_buf_init(&out, OUT_BYTES_MAX);
     rc = make_sketch(s, args, err);
+    if (rc == HTH_OK)
+        rc = make_windows(s, err);
     if (rc == HTH_OK) {
-        if (hth_args_flag(args, "json"))
+        if (hth_args_flag(args, "json")) {
             put_json(s, &out);
-        else
+        } else {
             put_text(s, &out);
+            put_windows(s, &out);
+        }
         rc = hth_out_buf(&out, err);
     }
     hth_buf_fini(&out);

@@ -275,6 +275,9 @@ static const struct hth_opt plan_opts[] = {
     ROW_KV,
     ROW_PREFILL,
     ROW_CTX,
+    ROW("memory", 0, SIZE, "SIZE",
+        .help = "Say what each rank would keep and what it would stream in "
+                "this much memory, and how fast, by `hearth profile`."),
     ROW_JSON,
     END,
 };
