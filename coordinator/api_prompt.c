@@ -42,8 +42,25 @@ static int fail(struct api_call *c, int status, const struct hth_err *err,
 /* ---- the constraint -------------------------------------------------------
  */
 
-/* A schema or a grammar is what the sampler is held to. What cannot be compiled
- * is refused, never approximated; so is a tool that must be called. */
+static int compile_tools(struct api_call *c, struct hth_err *err)
+{
+    struct hth_chat_choice choice = {.tools = c->ask->tools,
+                                     .only = c->ask->tool_name,
+                                     .many = c->ask->many_tools};
+    struct hth_buf text;
+    int status;
+
+    hth_buf_init(&text, HTH_CONTROL_BYTES_MAX);
+    status = hth_chat_tool_grammar(c->a->chat, &choice, &text, err);
+    if (status == HTH_OK)
+        status = hth_grammar_open(
+            &c->grammar, (struct hth_str){hth_buf_cstr(&text), text.len}, err);
+    hth_buf_fini(&text);
+    return status;
+}
+
+/* A schema, a grammar, or a tool that must be called: what the sampler is held
+ * to. What cannot be compiled is refused, never approximated. */
 static int compile(struct api_call *c)
 {
     struct api_ask *a = c->ask;
@@ -52,9 +69,14 @@ static int compile(struct api_call *c)
     int status = HTH_OK;
 
     if (a->tool_choice == TOOLS_REQUIRED || a->tool_choice == TOOLS_ONE) {
-        return hth__api_fault(&c->fault, "unsupported_parameter", "tool_choice",
-                              "tool_choice: auto and none are supported by "
-                              "this server");
+        param = "tool_choice";
+        if (a->constrained)
+            return hth__api_fault(&c->fault, "invalid_value", param,
+                                  "tool_choice and response_format contradict "
+                                  "each other");
+        status = compile_tools(c, &err);
+        if (status == HTH_ENOTFOUND)
+            status = HTH_EINVAL;
     } else if (a->constrained && a->grammar != NULL) {
         param = "grammar";
         status = hth_grammar_open(
