@@ -81,6 +81,19 @@ network() {
     done
 }
 
+# slow_network PROFILE N: instead, one of scripts/lab; $CO_HOST is where w1 to wN
+# find the coordinator.
+slow_network() {
+    local rc
+    ip netns del "$NET-co"
+    LAB=$NET LAB_DIR=$TMP/lab scripts/lab up "$1" $(($2 + 1)) >/dev/null
+    rc=$?
+    [ $rc -ne 77 ] || skip "no test network here"
+    [ $rc -eq 0 ] || fail "scripts/lab up $1"
+    PIDS+=("$(cat "$TMP/lab/$NET/pid")")
+    CO_HOST=10.78.0.1
+}
+
 cable() { on co ip link set "v$$c$1" "$2"; } # cable N up|down
 
 # until_true SECONDS WHAT COMMAND...: poll until the command succeeds.
@@ -119,7 +132,7 @@ worker() {
     local n=$1 code=()
     shift
     [ -d "$TMP/w$n" ] || code=(--code "$(new_code)")
-    ip netns exec "$NET-w$n" "$HEARTH" worker --join "10.77.$n.1:$PORT" "${code[@]}" \
+    ip netns exec "$NET-w$n" "$HEARTH" worker --join "${CO_HOST:-10.77.$n.1}:$PORT" "${code[@]}" \
         --name "box$n" --threads 1 --state-dir "$TMP/w$n" \
         --store "$TMP/store$n" --log-level info "$@" \
         >"$TMP/w$n.out" 2>>"$TMP/w$n.log" &
