@@ -149,6 +149,8 @@ static bool find_current(struct hth_loader *l)
 
         if (p->home == HOME_RING)
             return false; /* here for an earlier token, and not used yet */
+        if (p->spilling)
+            return false; /* passed by now, it would have to stay */
         if (p->bytes > 0 && p->home == HOME_NONE && comes && !start(l, p))
             return false;
         l->next++;

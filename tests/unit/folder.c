@@ -49,5 +49,5 @@ size_t folder_count(const struct folder *f)
 void folder_fini(struct folder *f)
 {
     walk(f, true);
-    cr_expect_eq(rmdir(f->dir), 0);
+    cr_expect_eq(rmdir(f->dir), 0, "%s is not empty", f->dir);
 }
