@@ -62,7 +62,7 @@ static uint32_t missing(const struct hth_formation_rule *rule,
     *recent = 0;
     for (r = 1; r < v->current_ranks; r++) {
         m = at(v, v->current[r]);
-        if (usable(rule, v, v->current[r]))
+        if (usable(rule, v, v->current[r]) || hth_member_on_link(m))
             continue;
         n++;
         *recent += hth_member_recent(m, v->now_ms, rule->grace_ms);

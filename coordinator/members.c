@@ -207,6 +207,11 @@ bool hth_member_usable(const struct hth_member *v, uint64_t now_ms,
     return present(v);
 }
 
+bool hth_member_on_link(const struct hth_member *v)
+{
+    return v->pipe == 0 && v->linked && present(v);
+}
+
 bool hth_member_recent(const struct hth_member *v, uint64_t now_ms,
                        uint32_t grace_ms)
 {

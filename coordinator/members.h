@@ -82,6 +82,9 @@ int hth_members_expire(struct hth_members *m, uint64_t now_ms);
  * chance after retry_ms. */
 bool hth_member_usable(const struct hth_member *v, uint64_t now_ms,
                        uint32_t retry_ms);
+/* Its control connection broke while its data link is in use: as long as that
+ * stands, it is there. Either it connects anew or the link tells. */
+bool hth_member_on_link(const struct hth_member *v);
 /* Was it there recently, so that it is worth waiting for? */
 bool hth_member_recent(const struct hth_member *v, uint64_t now_ms,
                        uint32_t grace_ms);

@@ -229,6 +229,27 @@ Test(formation, waits_for_a_lost_device_then_does_without)
     cr_assert_eq(f.ranks, 3);
 }
 
+/* A process that dies may be seen on its control connection first. The session
+ * is not formed anew for that: its requests are to end with the name of the
+ * device, which only the data link can give. */
+Test(formation, a_broken_control_connection_is_left_to_the_link)
+{
+    struct hth_err why = {.status = HTH_EPEER, .text = "gone"};
+    int a = join("A", 1, 11);
+    uint32_t ranks;
+
+    now += 1500;
+    cr_assert_eq(decide(&automatic, 0, true), HTH_FORM_NEW);
+    ranks = adopt();
+    report(a, HTH_NODE_READY, 7);
+    m.v[a].linked = true;
+    cr_assert_not(hth_members_gone(&m, a, now));
+    cr_assert_eq(decide(&automatic, ranks, false), HTH_FORM_KEEP);
+    cr_assert_eq(decide(&automatic, ranks, true), HTH_FORM_KEEP);
+    hth_members_lost(&m, a, &why, now);
+    cr_assert_eq(decide(&automatic, ranks, false), HTH_FORM_WAIT);
+}
+
 Test(formation, shares_want_all_their_ranks)
 {
     struct hth_formation_rule rule = automatic;
