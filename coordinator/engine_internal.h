@@ -49,6 +49,8 @@ struct hth_task {
     uint64_t compute0_ns, reduce0_ns, sent0, received0;
 };
 
+#define HTH_LONG_EVERY 4u /* deal of rows: see hth_engine__allot */
+
 enum hth_engine_state { HTH_ENGINE_IDLE, HTH_ENGINE_ATTACHED };
 
 struct hth_engine {
@@ -87,6 +89,7 @@ struct hth_engine {
     struct hth_pace pace;
     _Atomic uint32_t running; /* tasks with a slot */
     uint64_t turns;
+    uint64_t deals;           /* of rows to prompts */
     uint32_t decodes;         /* rows of the step that are no prompt */
     bool live[HTH_SLOTS_MAX]; /* a running task's */
     uint32_t

@@ -180,36 +180,70 @@ void hth_engine__admit(struct hth_engine *e)
 /* ---- prompts' share of a step ---------------------------------------------
  */
 
-/* Rows of the prompts in this step, dealt out: each as much, the rest to the
- * oldest, so that a short prompt is not kept by a long one. */
+static bool reads_prompt(const struct hth_task *t)
+{
+    return t->running && t->pos < t->feed;
+}
+
+static uint32_t rest(const struct hth_task *t)
+{
+    return t->feed - t->pos;
+}
+
+/* Rows for the prompts that are long (more than long_min to go), or for the
+ * others: each as much, what is left to those that came first. Of similar
+ * prompts none is hurried, for where one is answered the others are read at
+ * the pace of that. Returns what remains of rows. */
+static uint32_t deal(struct hth_engine *e, uint32_t long_min, bool long_ones,
+                     uint32_t rows)
+{
+    uint32_t prompts = 0, each, n;
+    struct hth_task *t;
+
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t))
+        prompts += reads_prompt(t) && (rest(t) > long_min) == long_ones;
+    each = prompts > 0 ? rows / prompts : 0;
+    for (uint32_t pass = 0; pass < 2; pass++)
+        for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
+            if (!reads_prompt(t) || (rest(t) > long_min) != long_ones)
+                continue;
+            n = rest(t) - t->allot;
+            n = pass == 0 && n > each ? each : n;
+            n = n < rows ? n : rows;
+            t->allot += n;
+            rows -= n;
+        }
+    return rows;
+}
+
+/* Rows of the prompts in this step, dealt out: short ones first, which delays
+ * a long one little; but at every HTH_LONG_EVERY-th deal the long ones, so
+ * that a stream of short ones does not keep them for ever. Beside others a
+ * long prompt fills a step up to a burst only, for they get their first tokens
+ * at the step's end. */
 void hth_engine__allot(struct hth_engine *e, uint32_t decodes)
 {
     uint32_t room = hth_rank_session(e->rank)->rows_max - e->step.rows;
-    uint32_t waiting = 0, prompts = 0, rows, each, n;
+    uint32_t waiting = 0, prompts = 0, least = UINT32_MAX, rows;
     struct hth_task *t;
+    bool long_first;
 
     for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
         t->allot = 0;
-        if (!t->running || t->pos >= t->feed)
+        if (!reads_prompt(t))
             continue;
         prompts++;
-        waiting += t->feed - t->pos;
+        waiting += rest(t);
+        least = rest(t) < least ? rest(t) : least;
     }
+    if (prompts > 1 && room > HTH_PACE_BURST_ROWS)
+        room = HTH_PACE_BURST_ROWS;
     rows = hth_pace_rows(&e->pace, decodes, waiting < room ? waiting : room);
-    each = prompts > 0 ? rows / prompts : 0;
-    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
-        if (!t->running || t->pos >= t->feed)
-            continue;
-        n = t->feed - t->pos;
-        t->allot = n < each ? n : each;
-        rows -= t->allot;
-    }
-    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
-        if (!t->running || t->pos >= t->feed)
-            continue;
-        n = t->feed - t->pos - t->allot;
-        n = n < rows ? n : rows;
-        t->allot += n;
-        rows -= n;
-    }
+    if (rows == 0)
+        return;
+    least = least < HTH_PACE_BURST_ROWS / 4 ? HTH_PACE_BURST_ROWS / 4 : least;
+    least = least < UINT32_MAX / 4 ? 4 * least : UINT32_MAX;
+    long_first = ++e->deals % HTH_LONG_EVERY == 0;
+    rows = deal(e, least, long_first, rows);
+    (void)deal(e, least, !long_first, rows);
 }

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define WEIGHT 0.25   /* of a new measurement */
-#define FIRST_ROWS 8u /* a chunk to measure by, when nothing is known */
+#define FIRST_ROWS 4u /* a chunk to measure by, when nothing is known */
+#define FORGET 0.98   /* of a size's cost, while only smaller ones are used */
 
 void hth_pace_init(struct hth_pace *p)
 {
@@ -44,6 +45,8 @@ uint32_t hth_pace_rows(const struct hth_pace *p, uint32_t decodes,
     uint32_t size, rows;
     double cost_ns;
 
+    if (decodes == 0 && p->bursts > 0 && waiting > HTH_PACE_BURST_ROWS)
+        return HTH_PACE_BURST_ROWS;
     if (decodes == 0 || waiting == 0)
         return waiting;
     if (step_ns <= 0)
@@ -56,6 +59,10 @@ uint32_t hth_pace_rows(const struct hth_pace *p, uint32_t decodes,
         if (cost_ns <= HTH_PACE_STALL_STEPS * step_ns || size == 0)
             break;
     }
+    /* One row may take more than credit can grow to; what it takes beyond
+     * this is owed. */
+    if (size == 0 && cost_ns > HTH_PACE_STALL_STEPS / 2 * step_ns)
+        cost_ns = HTH_PACE_STALL_STEPS / 2 * step_ns;
     return cost_ns <= p->credit_ns ? rows : 0;
 }
 
@@ -64,25 +71,36 @@ static void average(double *old, double now)
     *old = *old > 0 ? *old + WEIGHT * (now - *old) : now;
 }
 
+static void note_chunk(struct hth_pace *p, uint32_t prompts, double added_ns)
+{
+    uint32_t size = size_of(prompts), i;
+
+    if (added_ns < 1)
+        added_ns = 1;
+    average(&p->row_ns[size], added_ns / prompts);
+    for (i = size + 1; i < HTH_PACE_SIZES; i++)
+        p->row_ns[i] *= FORGET;
+    p->credit_ns -= added_ns;
+}
+
 void hth_pace_note(struct hth_pace *p, uint32_t decodes, uint32_t prompts,
                    uint64_t ns)
 {
     double *step_ns =
         &p->decode_ns[decodes <= HTH_SEQS_MAX ? decodes : HTH_SEQS_MAX];
-    double added_ns, bound_ns;
+    double bound_ns;
 
     if (decodes == 0) {
         p->credit_ns = 0;
+        if (p->bursts > 0)
+            p->bursts--;
         return;
     }
+    p->bursts = HTH_PACE_BURSTS;
     if (prompts == 0) {
         average(step_ns, (double)ns);
     } else if (*step_ns > 0) {
-        added_ns = (double)ns - *step_ns;
-        if (added_ns < 1)
-            added_ns = 1;
-        average(&p->row_ns[size_of(prompts)], added_ns / prompts);
-        p->credit_ns -= added_ns;
+        note_chunk(p, prompts, (double)ns - *step_ns);
     }
     /* Saved credit would let a later prompt in with a jolt. */
     bound_ns = HTH_PACE_STALL_STEPS * *step_ns;

@@ -222,6 +222,78 @@ Test(engine_queue, turns_go_round_clients, .timeout = 120)
     rig_close(&r);
 }
 
+/* ---- prompts beside each other ---------------------------------------------
+ */
+
+#define LONG 200u
+#define SHORTS 8u
+
+/* The engine thread's, read when all has ended: rows of the long prompt that
+ * were read, and how many were when each short one had its token. */
+static uint32_t long_read, read_before[SHORTS], shorts_done;
+
+static void on_long(void *ctx, uint32_t done, uint32_t total)
+{
+    (void)ctx;
+    (void)total;
+    long_read = done;
+}
+
+static bool on_short(void *ctx, uint32_t id)
+{
+    (void)ctx;
+    (void)id;
+    read_before[shorts_done++] = long_read;
+    return true;
+}
+
+static void shorts_behind_long(uint32_t shorts)
+{
+    struct answer first, later[SHORTS];
+    uint32_t ids[LONG], i;
+    struct hth_request q;
+    struct gate gate;
+    struct rig r;
+
+    rig_open(&r, "llama-gqa-F16", g_whole, 1);
+    gate_close(&r, &gate);
+    random_ids(20, ids, LONG);
+    answer_init(&first);
+    q = answer_request(&first, ids, LONG, 1);
+    q.on_prefill = on_long;
+    rig_submit(&r, &q);
+    for (i = 0; i < shorts; i++) {
+        random_ids(21 + i, ids, PROMPT);
+        answer_init(&later[i]);
+        q = answer_request(&later[i], ids, PROMPT, 1);
+        q.on_token = on_short;
+        rig_submit(&r, &q);
+    }
+    gate_open(&gate);
+    answer_wait(&first);
+    cr_assert_eq(first.status, 0, "%s", first.err.text);
+    for (i = 0; i < shorts; i++)
+        answer_wait(&later[i]);
+    cr_assert_eq(shorts_done, shorts);
+    rig_close(&r);
+}
+
+/* Steps have 16 rows: all of the short prompt, and 4 of the long one. */
+Test(engine_queue, short_prompt_before_long, .timeout = 120)
+{
+    shorts_behind_long(1);
+    cr_assert_leq(read_before[0], 16 - PROMPT);
+}
+
+/* Many short ones go before it, yet it moves on. */
+Test(engine_queue, long_prompt_is_not_starved, .timeout = 120)
+{
+    shorts_behind_long(SHORTS);
+    cr_assert_leq(read_before[0], 16);
+    cr_assert_geq(read_before[SHORTS - 1], 16);
+    cr_assert_lt(read_before[SHORTS - 1], LONG / 2);
+}
+
 Test(engine_queue, deadline, .timeout = 120)
 {
     struct answer first, late;

@@ -86,6 +86,36 @@ Test(pace, credit_is_bounded)
                   HTH_PACE_STALL_STEPS * (double)step_ns(2, 0) + 1);
 }
 
+/* Measurements disturbed by something else make a prompt slower, never stop
+ * it: neither one row that took very long, nor all sizes at once. */
+Test(pace, disturbed_measurements)
+{
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    hth_pace_note(&p, 4, 0, step_ns(4, 0));
+    for (uint32_t i = 0; i < HTH_PACE_SIZES; i++)
+        hth_pace_note(&p, 4, 1u << i, 500 * step_ns(4, 0));
+    p.credit_ns = 0; /* the debt would be paid first */
+    cr_assert_eq(read_prompt(&p, 4, 2048).left, 0);
+    cr_assert_lt(p.row_ns[3], 10 * MS, "8 rows were not tried again");
+}
+
+/* A prompt alone takes whole steps, in a busy service short ones at first. */
+Test(pace, bursts_after_decoding)
+{
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    hth_pace_note(&p, 4, 0, step_ns(4, 0));
+    for (uint32_t i = 0; i < HTH_PACE_BURSTS; i++) {
+        cr_assert_eq(hth_pace_rows(&p, 0, 512), HTH_PACE_BURST_ROWS);
+        cr_assert_eq(hth_pace_rows(&p, 0, 20), 20);
+        hth_pace_note(&p, 0, HTH_PACE_BURST_ROWS, 1000);
+    }
+    cr_assert_eq(hth_pace_rows(&p, 0, 512), 512);
+}
+
 /* A machine that got slower is noticed. */
 Test(pace, follows_changes)
 {
