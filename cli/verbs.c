@@ -253,6 +253,7 @@ static const struct hth_opt chat_opts[] = {
     FLAG("verbose", 'v', .help = "Statistics behind every answer."),
     ROW_WIRE,
     ROW_KV,
+    ROW_PREFILL,
     ROW_CTX,
     ROW_THREADS,
     ROW_MEMORY,
