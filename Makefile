@@ -185,7 +185,7 @@ tsan:
 tsan-run: $(TSAN_BIN)
 	$(Q)set -e; for t in $(TSAN_BIN); do echo "== $${t##*/}"; \
 		TSAN_OPTIONS="halt_on_error=1 suppressions=tests/tsan/suppressions.txt" \
-		$$t; done
+		timeout 600 $$t; done
 
 # Every fuzzer from its corpus, the same runs each time; FUZZ_SECONDS=n explores.
 FUZZ_SECONDS ?= 0
