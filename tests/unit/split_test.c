@@ -110,7 +110,9 @@ Test(split, cancelled_at_any_moment, .timeout = 120)
         usleep(i * i * 60);
         hth_engine_cancel(r.e, id);
         answer_wait(&a);
-        cr_assert_eq(a.status, HTH_ECANCELLED, "%s", a.err.text);
+        /* A cancel that the scheduler delays may find the answer complete. */
+        if (a.status != HTH_OK || a.n != 100)
+            cr_assert_eq(a.status, HTH_ECANCELLED, "%s", a.err.text);
         cancelled += a.n == 0;
     }
     cr_assert_gt(cancelled, 0u);
