@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/peers.h"
+#include "model/peers_queue.h"
 
 #define KINDS 16u
 #define KIND_SHIFT 52u
@@ -18,17 +18,13 @@ uint64_t hth_peer_tag(enum hth_peer_kind kind, uint32_t layer, uint32_t block,
            (uint64_t)block << BLOCK_SHIFT | piece;
 }
 
-struct queue {
-    struct hth_peer_msg *first, *last;
-};
-
 struct hth_local_peers {
     struct local_rank {
         struct hth_local_peers *group;
         uint32_t rank;
         struct hth_peers peers;
-        struct queue out[HTH_RANKS_MAX][2]; /* to; [1]: behind */
-        struct queue in[HTH_RANKS_MAX];     /* expected from */
+        struct hth_peer_queue out[HTH_RANKS_MAX][2]; /* to; [1]: behind */
+        struct hth_peer_queue in[HTH_RANKS_MAX];     /* expected from */
     } rank[HTH_RANKS_MAX];
     uint64_t bytes[HTH_RANKS_MAX][HTH_RANKS_MAX][KINDS];
     uint32_t ranks;
@@ -36,36 +32,6 @@ struct hth_local_peers {
     pthread_mutex_t lock;
     pthread_cond_t moved;
 };
-
-static void put(struct queue *q, struct hth_peer_msg *m)
-{
-    m->next = NULL;
-    if (q->last != NULL)
-        q->last->next = m;
-    else
-        q->first = m;
-    q->last = m;
-}
-
-/* Take the message with this tag out of the queue, wherever it is. */
-static struct hth_peer_msg *take(struct queue *q, uint64_t tag)
-{
-    struct hth_peer_msg *before = NULL, *m = q->first;
-
-    while (m != NULL && m->tag != tag) {
-        before = m;
-        m = m->next;
-    }
-    if (m == NULL)
-        return NULL;
-    if (before != NULL)
-        before->next = m->next;
-    else
-        q->first = m->next;
-    if (q->last == m)
-        q->last = before;
-    return m;
-}
 
 static void count(struct hth_peer_msg *m)
 {
@@ -75,25 +41,26 @@ static void count(struct hth_peer_msg *m)
 
 /* Move the first message of a queue if it may go and somebody waits for it. */
 static bool move_one(struct hth_local_peers *g, uint32_t from, uint32_t to,
-                     struct queue *q)
+                     struct hth_peer_queue *q)
 {
     struct hth_peer_msg *m = q->first, *want;
 
     if (m == NULL ||
         (m->gate != NULL && (int32_t)(atomic_load(m->gate) - m->gate_at) < 0))
         return false;
-    want = take(&g->rank[to].in[from], m->tag);
+    want = hth_peer_take(&g->rank[to].in[from], m->tag);
     if (want == NULL)
         return false;
     HTH_ASSERT(want->n == m->n);
     if (m->n > 0)
         memcpy(want->data, m->data, m->n);
     g->bytes[from][to][m->tag >> KIND_SHIFT & (KINDS - 1)] += m->n;
-    take(q, m->tag);
+    hth_peer_take(q, m->tag);
     if (want->came != NULL)
         want->came(want->ctx, want);
     if (want->then != NULL)
-        put(&g->rank[to].out[want->then->peer][want->then->behind], want->then);
+        hth_peer_put(&g->rank[to].out[want->then->peer][want->then->behind],
+                     want->then);
     count(m);
     count(want);
     return true;
@@ -101,7 +68,7 @@ static bool move_one(struct hth_local_peers *g, uint32_t from, uint32_t to,
 
 static bool move_pair(struct hth_local_peers *g, uint32_t from, uint32_t to)
 {
-    struct queue *q = g->rank[from].out[to];
+    struct hth_peer_queue *q = g->rank[from].out[to];
 
     return move_one(g, from, to, &q[0]) ||
            (q[0].first == NULL && move_one(g, from, to, &q[1]));
@@ -125,7 +92,7 @@ static void local_send(void *ctx, struct hth_peer_msg *m)
     struct local_rank *r = ctx;
 
     pthread_mutex_lock(&r->group->lock);
-    put(&r->out[m->peer][m->behind], m);
+    hth_peer_put(&r->out[m->peer][m->behind], m);
     move_all(r->group);
     pthread_mutex_unlock(&r->group->lock);
 }
@@ -135,7 +102,7 @@ static void local_expect(void *ctx, struct hth_peer_msg *m)
     struct local_rank *r = ctx;
 
     pthread_mutex_lock(&r->group->lock);
-    put(&r->in[m->peer], m);
+    hth_peer_put(&r->in[m->peer], m);
     move_all(r->group);
     pthread_mutex_unlock(&r->group->lock);
 }

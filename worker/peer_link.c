@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "model/peers_queue.h"
 
 /* The tag of model/peers.h and who talks to whom, in which job. */
 #define TAG_MAGIC 0xbu
@@ -26,10 +27,6 @@
 #define RELAYS_MAX 8u
 
 _Static_assert(HTH_RANKS_MAX <= RANK_MASK + 1, "a rank fits a tag");
-
-struct queue {
-    struct hth_peer_msg *first, *last;
-};
 
 /* What a link is doing. */
 struct line {
@@ -58,8 +55,8 @@ struct hth_peer_links {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    struct queue out[HTH_RANKS_MAX][2]; /* by receiver; [1]: behind */
-    struct queue in[HTH_RANKS_MAX];     /* by sender */
+    struct hth_peer_queue out[HTH_RANKS_MAX][2]; /* by receiver; [1]: behind */
+    struct hth_peer_queue in[HTH_RANKS_MAX];     /* by sender */
     uint32_t job;
     size_t message_max;
     bool moving, resting; /* told to, and is */
@@ -70,35 +67,6 @@ struct hth_peer_links {
 
 /* ---- queues ----------------------------------------------------------------
  */
-
-static void put(struct queue *q, struct hth_peer_msg *m)
-{
-    m->next = NULL;
-    if (q->last != NULL)
-        q->last->next = m;
-    else
-        q->first = m;
-    q->last = m;
-}
-
-static struct hth_peer_msg *take_tag(struct queue *q, uint64_t tag)
-{
-    struct hth_peer_msg *before = NULL, *m = q->first;
-
-    while (m != NULL && m->tag != tag) {
-        before = m;
-        m = m->next;
-    }
-    if (m == NULL)
-        return NULL;
-    if (before != NULL)
-        before->next = m->next;
-    else
-        q->first = m->next;
-    if (q->last == m)
-        q->last = before;
-    return m;
-}
 
 static uint32_t field(uint64_t tag, uint32_t shift, uint32_t mask)
 {
@@ -127,7 +95,7 @@ static bool may_go(const struct hth_peer_msg *m)
                          (int32_t)(atomic_load(m->gate) - m->gate_at) >= 0);
 }
 
-static struct hth_peer_msg *pop(struct queue *q)
+static struct hth_peer_msg *pop(struct hth_peer_queue *q)
 {
     struct hth_peer_msg *m = q->first;
 
@@ -144,7 +112,7 @@ static struct hth_peer_msg *next_out(struct hth_peer_links *p,
 {
     for (uint32_t level = 0; level < 2; level++)
         for (uint32_t r = 0; r < p->ranks; r++) {
-            struct queue *q = p->out[r];
+            struct hth_peer_queue *q = p->out[r];
 
             if (r == p->rank || line_to(p, r) != line)
                 continue;
@@ -265,7 +233,7 @@ static int place_own(struct hth_peer_links *p, struct line *line,
 
     if (from >= p->ranks || from == p->rank || line_to(p, from) != line)
         return HTH_EPROTO;
-    want = take_tag(&p->in[from], m->tag & ~ADDRESS_MASK);
+    want = hth_peer_take(&p->in[from], m->tag & ~ADDRESS_MASK);
     if (want == NULL)
         return p->dropped ? throw_away(line, m) : HTH_EPROTO;
     line->getting = want;
@@ -318,7 +286,7 @@ static int got(struct hth_peer_links *p, struct line *line)
     if (m->tag >> MAGIC_SHIFT == TAG_MAGIC) {
         m->n = line->msg.n;
         pthread_mutex_lock(&p->lock);
-        put(&p->out[m->peer][0], m);
+        hth_peer_put(&p->out[m->peer][0], m);
         pthread_mutex_unlock(&p->lock);
         return HTH_OK;
     }
@@ -329,7 +297,7 @@ static int got(struct hth_peer_links *p, struct line *line)
     pthread_mutex_lock(&p->lock);
     p->counters.received_bytes += m->n;
     if (m->then != NULL)
-        put(&p->out[m->then->peer][m->then->behind], m->then);
+        hth_peer_put(&p->out[m->then->peer][m->then->behind], m->then);
     if (m->done != NULL)
         atomic_fetch_add(m->done, 1);
     pthread_cond_broadcast(&p->changed);
@@ -475,7 +443,7 @@ static void links_send(void *ctx, struct hth_peer_msg *m)
     struct hth_peer_links *p = ctx;
 
     pthread_mutex_lock(&p->lock);
-    put(&p->out[m->peer][m->behind], m);
+    hth_peer_put(&p->out[m->peer][m->behind], m);
     pthread_mutex_unlock(&p->lock);
     wake(p);
 }
@@ -485,7 +453,7 @@ static void links_expect(void *ctx, struct hth_peer_msg *m)
     struct hth_peer_links *p = ctx;
 
     pthread_mutex_lock(&p->lock);
-    put(&p->in[m->peer], m);
+    hth_peer_put(&p->in[m->peer], m);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -525,15 +493,15 @@ static bool relayed(const struct hth_peer_msg *m)
 }
 
 /* Messages that rank 0 passes on are others' and stay too. */
-static void drop_from(struct queue *q, bool all)
+static void drop_from(struct hth_peer_queue *q, bool all)
 {
     struct hth_peer_msg *m = q->first, *next;
 
-    *q = (struct queue){0};
+    *q = (struct hth_peer_queue){0};
     for (; m != NULL; m = next) {
         next = m->next;
         if (relayed(m) || (m->stays && !all))
-            put(q, m);
+            hth_peer_put(q, m);
     }
 }
 
