@@ -10,6 +10,8 @@
 #include "cli/out.h"
 #include "cli/signals.h"
 #include "cli/table.h"
+#include "coordinator/prompt_json.h"
+#include "scheduler/spread.h"
 
 #define LOOK_MS 200u
 #define TEXT_BYTES_MAX (64u << 20)
@@ -225,6 +227,7 @@ static int print_json(struct answer *a, struct hth_err *err)
     hth_json_field_number(&out, "prompt_s", s->prompt_s);
     hth_json_field_number(&out, "generate_s", s->generate_s);
     hth_json_field_number(&out, "ranks", s->ranks);
+    hth_put_prompt_stats(&out, &s->prompt);
     if (s->pinned_bytes > 0 || s->streamed_bytes > 0)
         put_weights(&out, s);
     hth_put_printf(&out, "}\n");
@@ -246,6 +249,23 @@ static void print_weights(const struct hth_event_stats *s, uint32_t decoded)
             pinned, streamed, s->disk_bytes_per_s * 1e-6,
             decoded > 0 ? s->stall_s * 1e3 / decoded : 0.0,
             s->predicted_token_s > 0.0 ? 1.0 / s->predicted_token_s : 0.0);
+}
+
+static void print_prompt(const struct hth_prompt_stats *s)
+{
+    fprintf(stderr, "prefill: %s, %.1f ms", hth_prefill_mode_text(s->mode),
+            (double)s->took_ns * 1e-6);
+    if (s->predicted_ns > 0)
+        fprintf(stderr, " (predicted %.1f ms)", (double)s->predicted_ns * 1e-6);
+    fprintf(stderr, "\n");
+    for (uint32_t r = 0; r < s->parts; r++)
+        fprintf(stderr,
+                "  rank %u: %u tokens, computed %.1f ms, waited %.1f ms, sent "
+                "%llu bytes, received %llu\n",
+                r, s->part[r].rows, (double)s->part[r].compute_ns * 1e-6,
+                (double)s->part[r].wait_ns * 1e-6,
+                (unsigned long long)s->part[r].sent_bytes,
+                (unsigned long long)s->part[r].received_bytes);
 }
 
 /* The footer ollama's users know, on standard error. The first token comes
@@ -270,6 +290,8 @@ static void print_statistics(const struct answer *a)
             s->generated_tokens, s->generate_s, rate(decoded, s->generate_s),
             s->ranks, finish_text(a->done.finish),
             (unsigned long long)a->request->seed);
+    if (s->prompt.parts > 0)
+        print_prompt(&s->prompt);
     if (s->streamed_bytes > 0)
         print_weights(s, decoded);
 }

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/rng.h"
+#include "coordinator/prompt_json.h"
 #include "coordinator/api.h"
 #include "coordinator/generation.h"
 #include "coordinator/http.h"

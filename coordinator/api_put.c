@@ -84,10 +84,12 @@ void hth__put_timings(struct hth_buf *b, const struct api_call *c)
     hth_json_key(b, "cluster");
     hth_put_printf(b,
                    "{\"compute_ms\":%.3f,\"comm_ms\":%.3f,\"sent_bytes\":%llu,"
-                   "\"received_bytes\":%llu}",
+                   "\"received_bytes\":%llu",
                    (double)s->compute_ns / 1e6, (double)s->reduce_ns / 1e6,
                    (unsigned long long)s->sent_bytes,
                    (unsigned long long)s->received_bytes);
+    hth_put_prompt_stats(b, &s->prompt);
+    hth_put_u8(b, '}');
 }
 
 void hth__put_fingerprint(struct hth_buf *b, const struct api_call *c)

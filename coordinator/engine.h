@@ -23,6 +23,7 @@
 #include "model/sampler.h"
 #include "model/tokenizer.h"
 #include "net/link.h"
+#include "net/message.h"
 #include "worker/rank.h"
 
 struct hth_engine;
@@ -75,8 +76,7 @@ struct hth_request_stats {
     uint64_t queue_ns, prefill_ns, decode_ns; /* decode: after token 1 */
     uint64_t compute_ns, reduce_ns;           /* rank 0, while it ran */
     uint64_t sent_bytes, received_bytes;      /* all links, payload */
-    uint32_t prefill_mode; /* enum hth_prefill_mode that the prompt took */
-    uint64_t predicted_ns; /* of the prompt, by the cost model; 0: none */
+    struct hth_prompt_stats prompt;
     /* Rank 0's weights; read and stall: after token 1. */
     uint64_t pinned_bytes, streamed_bytes, read_bytes, stall_ns;
     double disk_bytes_per_s, predicted_token_s;

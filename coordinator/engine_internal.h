@@ -181,6 +181,11 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
 int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
                           const struct hth_prefill_choice *choice,
                           struct hth_err *err);
+/* engine_prompt.c: note and log how a prompt went that was spread, its time
+ * already noted; that took steps. */
+void hth_engine__prompt_spread(struct hth_engine *e, struct hth_task *t,
+                               const struct hth_prefill_choice *choice);
+void hth_engine__prompt_stepped(struct hth_engine *e, struct hth_task *t);
 /* engine_step.c, for it: ops to all ranks without rows; all logits of the
  * prompt's last token, or a token, from e->logits and e->result. */
 int hth_engine__send_ops(struct hth_engine *e, struct hth_err *err);

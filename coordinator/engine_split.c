@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "coordinator/engine_internal.h"
 #include "kernels/type.h"
 #include "model/seqpar.h"
@@ -168,8 +167,8 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
             refuse(e, t, wanted);
             continue;
         }
-        t->stats.prefill_mode = choice->mode;
-        t->stats.predicted_ns = (uint64_t)(choice->predicted_s * 1e9);
+        t->stats.prompt.mode = choice->mode;
+        t->stats.prompt.predicted_ns = (uint64_t)(choice->predicted_s * 1e9);
         if (choice->mode != HTH_PREFILL_TP)
             return t;
         t->stepwise = true;
@@ -225,29 +224,6 @@ static void set_task(struct hth_engine *e, struct hth_task *t)
     pthread_mutex_lock(&e->lock);
     e->split_task = t;
     pthread_mutex_unlock(&e->lock);
-}
-
-static void tell(struct hth_engine *e, const struct hth_prefill_choice *c,
-                 const struct hth_prompt *p, uint64_t took_ns)
-{
-    const struct hth_split_done *d = hth_split_reports(e->split);
-
-    hth_log(HTH_LOG_INFO, "PREFILL",
-            "mode=%s tokens=%u prefix=%u predicted_ms=%.1f took_ms=%.1f "
-            "tp_ms=%.1f",
-            hth_prefill_mode_text(c->mode), p->count, p->prefix,
-            c->predicted_s * 1e3, (double)took_ns * 1e-6,
-            c->by_mode_s[HTH_PREFILL_TP] * 1e3);
-    for (uint32_t r = 0; r < e->ranks; r++)
-        hth_log(HTH_LOG_INFO, "PREFILL-RANK",
-                "rank=%u rows=%u compute_ms=%.1f attention_ms=%.1f "
-                "waited_ms=%.1f weights_ms=%.1f sent_bytes=%llu "
-                "received_bytes=%llu",
-                r, c->spread.rows[r], (double)d[r].compute_ns * 1e-6,
-                (double)d[r].attend_ns * 1e-6, (double)d[r].wait_ns * 1e-6,
-                (double)d[r].load_ns * 1e-6,
-                (unsigned long long)d[r].sent_bytes,
-                (unsigned long long)d[r].received_bytes);
 }
 
 /* The request ends with *why, unless that is HTH_OK and it goes on. */
@@ -318,8 +294,9 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
     if (rc != HTH_OK)
         return rc;
     if (why.status == HTH_OK) {
+        t->stats.prompt.took_ns = took;
         learn(e, &c->spread);
-        tell(e, c, &p, took);
+        hth_engine__prompt_spread(e, t, c);
     }
     conclude(e, t, more, &why);
     return HTH_OK;

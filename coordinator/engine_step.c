@@ -445,8 +445,10 @@ static int deliver(struct hth_engine *e, struct hth_task *t,
         rc = deliver_logits(e, t, pos0, err);
     if (rc != HTH_OK || in_prompt(t))
         return rc;
-    if (was_prompt)
+    if (was_prompt) {
+        hth_engine__prompt_stepped(e, t);
         hth_engine__prompt_done(e, t);
+    }
     if (t->r.generate_max == 0)
         more = false;
     else

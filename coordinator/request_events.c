@@ -248,6 +248,7 @@ static void append_done(struct request *q, int status,
     e.stats.prompt_s = (double)stats->prefill_ns * 1e-9;
     e.stats.generate_s = (double)stats->decode_ns * 1e-9;
     e.stats.ranks = q->ranks;
+    e.stats.prompt = stats->prompt;
     fill_weights(&e.stats, stats);
     append_end(q, &e);
 }

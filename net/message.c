@@ -308,6 +308,28 @@ static void poll_fields(struct wire *w, struct hth_msg_poll *m)
     f_u32(w, &m->wait_ms);
 }
 
+/* More parts than there may be ranks: not believed. */
+static void prompt_stats(struct wire *w, struct hth_prompt_stats *m)
+{
+    f_u32(w, &m->mode);
+    f_u64(w, &m->predicted_ns);
+    f_u64(w, &m->took_ns);
+    f_u32(w, &m->parts);
+    if (w->in != NULL && m->parts > HTH_RANKS_MAX) {
+        w->in->failed = true;
+        m->parts = 0;
+    }
+    for (uint32_t i = 0; i < m->parts; i++) {
+        f_u32(w, &m->part[i].rows);
+        f_u64(w, &m->part[i].compute_ns);
+        f_u64(w, &m->part[i].attend_ns);
+        f_u64(w, &m->part[i].wait_ns);
+        f_u64(w, &m->part[i].load_ns);
+        f_u64(w, &m->part[i].sent_bytes);
+        f_u64(w, &m->part[i].received_bytes);
+    }
+}
+
 static void event_fields(struct wire *w, struct hth_event *e)
 {
     f_u8(w, &e->kind);
@@ -338,6 +360,7 @@ static void event_fields(struct wire *w, struct hth_event *e)
         f_amount(w, &e->stats.stall_s);
         f_amount(w, &e->stats.disk_bytes_per_s);
         f_amount(w, &e->stats.predicted_token_s);
+        prompt_stats(w, &e->stats.prompt);
         break;
     case HTH_EVENT_ERROR:
         f_i32(w, &e->status);

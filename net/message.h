@@ -258,6 +258,26 @@ enum hth_finish {
     HTH_FINISH_CANCELLED = 4
 };
 
+/* A rank's part in a prompt. */
+struct hth_prompt_part {
+    uint32_t rows;
+    uint64_t compute_ns; /* without waiting */
+    uint64_t attend_ns;  /* of it: attention; 0: not told apart */
+    uint64_t wait_ns;    /* for others */
+    uint64_t load_ns;    /* for weights; not of compute_ns */
+    uint64_t sent_bytes, received_bytes;
+};
+
+/* How a prompt was computed, and how long the cost model had thought it would
+ * take (0: it was not asked). Parts are by rank; where the prompt took steps
+ * there is rank 0's only. */
+struct hth_prompt_stats {
+    uint32_t mode; /* enum hth_prefill_mode of scheduler/spread.h */
+    uint64_t predicted_ns, took_ns; /* to the first token, without the queue */
+    uint32_t parts;
+    struct hth_prompt_part part[HTH_RANKS_MAX];
+};
+
 struct hth_event_stats {
     uint32_t prompt_tokens, generated_tokens;
     double wait_s, prompt_s, generate_s;
@@ -267,6 +287,7 @@ struct hth_event_stats {
      * have cost. */
     uint64_t pinned_bytes, streamed_bytes, read_bytes;
     double stall_s, disk_bytes_per_s, predicted_token_s;
+    struct hth_prompt_stats prompt;
 };
 
 struct hth_event {

@@ -183,7 +183,8 @@ function tools(m, i) {
   if (m.role === 'user')
     bar.append(tool('Edit', 'Edit this message', () => edit(i)));
   else {
-    if (m.stat) bar.append(make('span', { class: 'stat' }, m.stat));
+    if (m.stat) bar.append(make('span',
+      { class: 'stat', title: m.parts || '' }, m.stat));
     bar.append(tool('Copy', 'Copy this answer',
       (e) => copyText(m.content, e.target)));
     bar.append(tool('Regenerate', 'Answer again', () => {
@@ -255,6 +256,20 @@ function requestBody() {
   return body;
 }
 
+/* How the prompt went over the devices: what it took and was thought to take,
+ * and, for the tip, each one's part. */
+function prefillText(p) {
+  const predicted = p.predicted_ms === null ? '' :
+    ` (${seconds(p.predicted_ms)} predicted)`;
+  return `prompt ${p.mode} ${seconds(p.took_ms)}${predicted}`;
+}
+function prefillParts(p) {
+  return p.ranks.map((r) => `rank ${r.rank}: ${plural(r.rows, 'token')}, ` +
+    `computed ${seconds(r.compute_ms)}, waited ${seconds(r.waited_ms)}, ` +
+    `sent ${bytes(r.sent_bytes)}, received ${bytes(r.received_bytes)}`)
+    .join('\n');
+}
+
 function statLine(usage, timings, firstMs, totalMs) {
   const n = usage.completion_tokens;
   const cached = (usage.prompt_tokens_details || {}).cached_tokens || 0;
@@ -281,6 +296,7 @@ function take(chunk, m, view) {
   if (chunk.error)
     throw new Error(chunk.error.message || String(chunk.error));
   if (chunk.timings) view.timings = chunk.timings;
+  if (chunk.cluster) view.prefill = chunk.cluster.prefill;
   if (chunk.usage) view.usage = chunk.usage;
   const choice = (chunk.choices || [])[0];
   const delta = choice && choice.delta || {};
@@ -314,6 +330,10 @@ function finish(view, m) {
   running = null;
   if (view.usage)
     m.stat = statLine(view.usage, view.timings, view.firstMs || total, total);
+  if (view.prefill) {
+    m.stat = (m.stat ? m.stat + ' · ' : '') + prefillText(view.prefill);
+    m.parts = prefillParts(view.prefill);
+  }
   if (m.finish === 'length') m.stat = (m.stat ? m.stat + ' · ' : '') +
     'cut at the most tokens';
   save();

@@ -36,6 +36,21 @@ expect 0 run -m "$model" -n 32 --json --seed "$seed" "$prompt"
 for f in first out; do sed -i 's/"wait_s".*//' "$f"; done
 cmp -s first out || fail 'the same seed gives another answer'
 
+# How a prompt was computed over the devices: asked for, predicted, measured, and
+# each one's part.
+long=$(head -c 600 "$HEARTH_ROOT/models/heldout.txt")
+for mode in ring kvr; do
+    expect 0 run -m "$model" --shares 1,1,1 --threads 1 --prefill $mode \
+        --temp 0 -n 2 --json "$long"
+    json prefill.mode=$mode prefill.predicted_ms prefill.took_ms \
+        'prefill.ranks=[3]' prefill.ranks.2.rank=2 prefill.ranks.2.rows \
+        prefill.ranks.2.compute_ms prefill.ranks.2.waited_ms \
+        prefill.ranks.2.sent_bytes prefill.ranks.2.received_bytes
+done
+expect 0 run -m "$model" --shares 1,1 --threads 1 --temp 0 -n 2 -v "$long"
+err_has 'prefill: tp'
+err_has '  rank 0: '
+
 # Where the prompt comes from.
 expect 0 run -m "$model" --temp 0 -n 8 "$prompt"
 mv out want

@@ -17,6 +17,17 @@ expect 0 logits -m "$model16" --tokens "$tokens" --shares 1,1 --wire q8 -o many
 "$diff" 2048 one many 1e-4 >/dev/null && fail 'q8 is as exact as f32?'
 "$diff" 2048 one many 5 >out || fail "q8 is far off: $(cat out)"
 
+# A prompt that is spread gives the last token's row, that of one device.
+tail -c $((4 * 2048)) one >last
+for mode in ring striped zigzag kvr single; do
+    expect 0 logits -m "$model16" --tokens "$tokens" --kv f32 --wire f32 \
+        --shares 1,2,1 --threads 1 --prefill $mode -o many
+    "$diff" 2048 last many 1e-4 >out || fail "--prefill $mode: $(cat out)"
+done
+expect 0 logits -m "$model16" --tokens "$tokens" --shares 1,1 --threads 1 \
+    --prefill auto -o many
+[ "$(stat -c %s many)" -eq $((48 * 2048 * 4)) ] || fail 'auto: not every row'
+
 expect 1 logits -m "$model16" --tokens 1,2,2048 -o bad
 err_has 2048
 expect 1 logits -m "$model16" --tokens 1,2 -o nowhere/x

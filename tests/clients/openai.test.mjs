@@ -75,6 +75,11 @@ for (const [name, OpenAI] of [['6', OpenAI6], ['7', OpenAI7]])
       assert.equal(last.choices.length, 0);
       assert.equal(last.usage.completion_tokens,
         whole.usage.completion_tokens);
+      const { mode, predicted_ms, took_ms, ranks } = last.cluster.prefill;
+      assert.equal(mode, 'tp');
+      assert.equal(predicted_ms, null);
+      assert.ok(took_ms > 0 && ranks[0].rank === 0);
+      assert.equal(whole.cluster.prefill.mode, 'tp');
     });
 
     test('the stream helper', async () => {

@@ -104,8 +104,24 @@ static void fill_events(struct hth_msg_events *m)
         hth_event_put(&events, &e);
         e = (struct hth_event){.kind = HTH_EVENT_DONE,
                                .finish = HTH_FINISH_STOP};
-        e.stats = (struct hth_event_stats){5, 6, 0.5, 1.5, 2.5, 3,
-                                           7, 8, 9,   0.1, 1e9, 0.2};
+        e.stats =
+            (struct hth_event_stats){5,
+                                     6,
+                                     0.5,
+                                     1.5,
+                                     2.5,
+                                     3,
+                                     7,
+                                     8,
+                                     9,
+                                     0.1,
+                                     1e9,
+                                     0.2,
+                                     {.mode = 4,
+                                      .predicted_ns = 10,
+                                      .took_ns = 11,
+                                      .parts = 2,
+                                      .part = {{1, 2, 3, 4, 5, 6, 7}, {8}}}};
         hth_event_put(&events, &e);
     }
     m->from = 17;

@@ -49,8 +49,8 @@ static void same_answers(const double *shares, uint32_t ranks)
         rig_open(&r, MODEL, shares, ranks);
         for (uint32_t again = 0; again < 2; again++) {
             ask(&r, &got, PROMPT, 20, false);
-            cr_assert_eq(got.stats.prefill_mode, rig_prefill);
-            cr_assert_gt(got.stats.predicted_ns, 0u);
+            cr_assert_eq(got.stats.prompt.mode, rig_prefill);
+            cr_assert_gt(got.stats.prompt.predicted_ns, 0u);
             cr_assert_eq(memcmp(got.ids, want.ids, 20 * sizeof got.ids[0]), 0,
                          "%s over %u ranks", hth_prefill_mode_text(rig_prefill),
                          ranks);
