@@ -21,8 +21,9 @@
 #include "net/frame.h"
 
 #define HTH__HELLO_MAGIC 0x4b4e4c48u
-#define HTH__LINK_VERSION_MIN 1u
-#define HTH__LINK_VERSION_MAX 1u
+/* 2: two ranks swap partials (star_reduce.c), and both must do so. */
+#define HTH__LINK_VERSION_MIN 2u
+#define HTH__LINK_VERSION_MAX 2u
 #define HTH__HELLO_TEXT_MAX 400u
 
 struct hth__hello {

@@ -1,9 +1,11 @@
 /* star.h - collectives over links, in rank order, with rank 0 in the middle.
  *
- * Owns: the order of addition (own partial of rank 0 in f32, plus rank 1, plus
- * rank 2, ...: equal input gives equal bits, run after run) and the wire
- * types. Every rank, rank 0 included, ends up with the decoded value of the
- * one encoded sum, so all hold the same bits whatever the wire type.
+ * Owns: the order of addition (partial of rank 0, plus rank 1, plus rank 2,
+ * ...: equal input gives equal bits, run after run) and the wire types. Two
+ * ranks swap encoded partials and both add the decoded ones, their own too. In
+ * larger groups rank 0 adds its own in f32, and every rank ends up with the
+ * decoded value of the one encoded sum. So all hold the same bits whatever the
+ * wire type.
  * Does not: open or close links, or know what the numbers mean.
  * Threads: one caller at a time; on rank 0 the links are dealt to the threads
  * of the pool for the length of a call. No allocation after open.

@@ -1,6 +1,8 @@
-/* star_reduce.c - the sum over ranks, in rank order, by way of rank 0.
+/* star_reduce.c - the sum over ranks, in rank order: two ranks swap their
+ * partials, more go by way of rank 0.
  *
- * The vector is cut into pieces of one frame each. A worker sends its pieces
+ * The vector is cut into pieces of one frame each. Two ranks send all of theirs
+ * at once and each adds for itself. In a larger group a worker sends its pieces
  * and takes the sums as they come. On rank 0 every thread looks after some of
  * the links and adds a share of each piece:
  *
@@ -331,6 +333,97 @@ static int reduce_leaf(struct reduce *r)
     return status;
 }
 
+/* ---- two ranks ----------------------------------------------------------- */
+
+static int expect_partial(struct reduce *r, uint64_t i)
+{
+    struct hth_star *s = r->star;
+
+    s->msgs[0] = (struct hth_link_msg){
+        .tag = piece_tag(r, i), .data = s->pieces, .max = piece_bytes(r, i)};
+    return hth_link_expect(s->links[0], &s->msgs[0]);
+}
+
+/* Send piece i of the own partial and, while it travels, turn it into what the
+ * other rank makes of it: both must add the same numbers. */
+static int send_partial(struct reduce *r, uint64_t i)
+{
+    struct hth_star *s = r->star;
+    int status = post_piece(r, i);
+
+    if (status == HTH_OK)
+        status = hth_link_progress(s->links[0]);
+    if (status < 0)
+        return status;
+    if (r->wire != HTH_WIRE_F32)
+        hth_wire_decode(r->wire, s->scratch, piece_x(r, i),
+                        piece_numbers(r, i));
+    return HTH_OK;
+}
+
+/* x += y on rank 0, x = y + x on rank 1: rank 0's number comes first on both,
+ * which shows where both are NaNs. Changes y. */
+static void add_pair(const struct reduce *r, float *x, float *y, size_t n)
+{
+    if (r->star->rank == 0) {
+        hth_add(x, y, n);
+        return;
+    }
+    hth_add(y, x, n);
+    memcpy(x, y, n * sizeof *x);
+}
+
+static int take_partial(struct reduce *r, uint64_t i)
+{
+    struct hth_star *s = r->star;
+    size_t n = piece_numbers(r, i);
+    float *x = piece_x(r, i);
+    float part[ADD_NUMBERS];
+    int status = check_length(s->links[0], &s->msgs[0], piece_bytes(r, i));
+
+    if (status != HTH_OK)
+        return status;
+    if (r->wire == HTH_WIRE_F32) {
+        add_pair(r, x, (float *)(void *)s->pieces, n);
+        return HTH_OK;
+    }
+    for (size_t at = 0; at < n; at += ADD_NUMBERS) {
+        size_t count = n - at < ADD_NUMBERS ? n - at : ADD_NUMBERS;
+
+        hth_wire_decode(r->wire, s->pieces + hth_wire_bytes(r->wire, at), part,
+                        count);
+        add_pair(r, x + at, part, count);
+    }
+    return HTH_OK;
+}
+
+/* Both ranks run this. A piece is added only after the own one was sealed,
+ * since the sum takes its place. Nobody waits in a circle: the rank that has
+ * posted fewer pieces always finds the other ready to take them, and a rank
+ * that cannot take yet reads ahead while its sending is stuck. The end waits
+ * for the last piece to leave, so that the next call finds the link free. */
+static int reduce_pair(struct reduce *r)
+{
+    struct hth_star *s = r->star;
+    struct hth_link *l = s->links[0];
+    uint64_t posted = 0;
+    uint64_t taken = 0;
+    int status = expect_partial(r, 0);
+
+    while (status == HTH_OK && (taken < r->pieces || !hth_link_sent(l))) {
+        if (posted < r->pieces && hth_link_sent(l))
+            status = send_partial(r, posted++);
+        else
+            status = hth_link_wait(&l, 1, s->timeout_ms);
+        if (status == HTH_OK && taken < posted && hth_link_received(l)) {
+            status = take_partial(r, taken++);
+            if (status == HTH_OK && taken < r->pieces)
+                status = expect_partial(r, taken);
+        }
+    }
+    return status;
+}
+
 /* ---- all ----------------------------------------------------------------- */
 
 /* Alone, the sum is the partial, but with what the wire makes of it: one
@@ -361,7 +454,10 @@ int hth_star_all_reduce(struct hth_star *s, float *x, size_t n,
         reduce_alone(&r);
         return HTH_OK;
     }
-    status = s->rank == 0 ? reduce_root(&r) : reduce_leaf(&r);
+    if (s->ranks == 2)
+        status = reduce_pair(&r);
+    else
+        status = s->rank == 0 ? reduce_root(&r) : reduce_leaf(&r);
     return status == HTH_OK ? status : hth__star_fail(s, status, "all-reduce");
 }
 

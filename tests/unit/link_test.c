@@ -336,13 +336,32 @@ Test(link, version_mismatch_says_whom_to_upgrade)
     tnet_open(&t, 2);
     s[0] = side_of(t.id[1]);
     s[1] = side_of(t.id[0]);
-    s[0].opts.version_min = 2;
-    s[0].opts.version_max = 3;
+    s[0].opts.version_min = HTH__LINK_VERSION_MAX + 1;
+    s[0].opts.version_max = HTH__LINK_VERSION_MAX + 2;
     tnet_shake(s);
     cr_assert_eq(s[0].status, HTH_EVERSION, "%s", s[0].err.text);
     cr_assert_eq(s[1].status, HTH_EVERSION, "%s", s[1].err.text);
     cr_assert_not_null(strstr(s[0].err.text, "the other device"));
     cr_assert_not_null(strstr(s[1].err.text, "upgrade Hearth on this device"));
+    tnet_close(&t);
+}
+
+/* Version 1 summed over rank 0 where two ranks swap now: it must not join. */
+Test(link, a_version_1_device_is_told_to_upgrade)
+{
+    struct tnet t;
+    struct tnet_side s[2];
+
+    tnet_open(&t, 2);
+    s[0] = side_of(t.id[1]);
+    s[1] = side_of(t.id[0]);
+    s[0].opts.version_min = 1;
+    s[0].opts.version_max = 1;
+    tnet_shake(s);
+    cr_assert_eq(s[0].status, HTH_EVERSION, "%s", s[0].err.text);
+    cr_assert_eq(s[1].status, HTH_EVERSION, "%s", s[1].err.text);
+    cr_assert_not_null(strstr(s[0].err.text, "upgrade Hearth on this device"));
+    cr_assert_not_null(strstr(s[1].err.text, "the other device"));
     tnet_close(&t);
 }
 

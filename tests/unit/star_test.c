@@ -11,7 +11,7 @@
 #include "kernels/ops.h"
 #include "kernels/type.h"
 #include "net/frame.h"
-#include "net/star.h"
+#include "net/star_internal.h"
 #include "net_cluster.h"
 
 #define MS 3000u
@@ -114,14 +114,20 @@ static void expected(float *const *part, uint32_t ranks, size_t n,
     float *seen = malloc(n * sizeof *seen);
 
     memcpy(sum, part[0], n * sizeof *sum);
+    if (ranks == 2) { /* both partials as sent; the sum is not rounded */
+        hth_wire_encode(wire, part[0], coded, n);
+        hth_wire_decode(wire, coded, sum, n);
+    }
     for (uint32_t r = 1; r < ranks; r++) {
         hth_wire_encode(wire, part[r], coded, n);
         hth_wire_decode(wire, coded, seen, n);
         for (size_t i = 0; i < n; i++)
             sum[i] += seen[i];
     }
-    hth_wire_encode(wire, sum, coded, n);
-    hth_wire_decode(wire, coded, sum, n);
+    if (ranks != 2) {
+        hth_wire_encode(wire, sum, coded, n);
+        hth_wire_decode(wire, coded, sum, n);
+    }
     free(coded);
     free(seen);
 }
@@ -221,14 +227,15 @@ Test(star, a_sum_by_hand)
     group_close(&g);
 }
 
-Test(star, many_in_a_row)
+static void sum_in_a_row(uint32_t ranks)
 {
     enum { N = 512, TIMES = 300 };
     struct rank_job jobs[RANKS_MAX];
     struct group g;
+    float times = (float)ranks, more = (float)(ranks * (ranks - 1) / 2);
 
-    group_open(&g, 3, 2);
-    for (uint32_t r = 0; r < 3; r++) {
+    group_open(&g, ranks, 2);
+    for (uint32_t r = 0; r < ranks; r++) {
         float *x = malloc(N * TIMES * sizeof *x);
 
         for (size_t i = 0; i < (size_t)N * TIMES; i++)
@@ -236,13 +243,124 @@ Test(star, many_in_a_row)
         jobs[r] = (struct rank_job){g.star[r], x, N, HTH_WIRE_F32, TIMES, 0};
     }
     run_all(&g, jobs);
-    for (uint32_t r = 0; r < 3; r++) {
+    for (uint32_t r = 0; r < ranks; r++) {
         cr_assert_eq(jobs[r].status, 0);
         for (size_t i = 0; i < (size_t)N * TIMES; i++)
-            cr_assert_eq(jobs[r].x[i], (float)(3 * i + 3));
+            cr_assert_eq(jobs[r].x[i], (float)i * times + more);
         free(jobs[r].x);
     }
     group_close(&g);
+}
+
+Test(star, many_in_a_row)
+{
+    sum_in_a_row(2);
+    sum_in_a_row(3);
+}
+
+/* ---- two ranks ----------------------------------------------------------- */
+
+/* More than sockets and inboxes hold, in both directions at once, several times
+ * over; the rank that comes later changes nothing. */
+Test(star, two_ranks_swap_much_at_once, .timeout = 120)
+{
+    enum { N = 1500001, TIMES = 2 };
+
+    for (int late = 0; late < 2; late++)
+        for (int w = HTH_WIRE_F32; w <= HTH_WIRE_Q8; w++) {
+            float *sum = malloc(N * sizeof *sum);
+            struct rank_job jobs[2];
+            float *part[2];
+            struct group g;
+            pthread_t t;
+
+            group_open(&g, 2, 1);
+            for (uint32_t r = 0; r < 2; r++) {
+                part[r] = malloc((size_t)N * TIMES * sizeof(float));
+                for (int k = 0; k < TIMES; k++) {
+                    float *x = numbers(N, 10 * r + (uint64_t)k);
+
+                    memcpy(part[r] + (size_t)k * N, x, N * sizeof *x);
+                    free(x);
+                }
+                jobs[r] = (struct rank_job){g.star[r],        part[r], N,
+                                            (enum hth_wire)w, TIMES,   0};
+            }
+            pthread_create(&t, NULL, run_rank, &jobs[!late]);
+            hth_sleep_ms(20);
+            run_rank(&jobs[late]);
+            pthread_join(t, NULL);
+            for (uint32_t r = 0; r < 2; r++)
+                cr_assert_eq(jobs[r].status, 0, "%s",
+                             hth_star_error(g.star[r])->text);
+            cr_assert_eq(memcmp(part[0], part[1], N * TIMES * sizeof(float)),
+                         0);
+            for (int k = 0; k < TIMES; k++) {
+                float *own[2] = {numbers(N, (uint64_t)k),
+                                 numbers(N, 10 + (uint64_t)k)};
+
+                expected(own, 2, N, (enum hth_wire)w, sum);
+                cr_assert_eq(
+                    memcmp(part[0] + (size_t)k * N, sum, N * sizeof *sum), 0);
+                free(own[0]);
+                free(own[1]);
+            }
+            free(part[0]);
+            free(part[1]);
+            free(sum);
+            group_close(&g);
+        }
+}
+
+/* Where both partials are NaNs, or zeros of both signs, the bits agree. */
+Test(star, two_ranks_agree_on_odd_numbers)
+{
+    static const uint32_t odd[2][6] = {
+        {0x7fc00001, 0x7fc00002, 0x80000000, 0x7f800000, 0xff800000, 1},
+        {0xffc00005, 0x7fc00001, 0x00000000, 0xff800000, 0xff800000, 3}};
+
+    for (int w = HTH_WIRE_F32; w <= HTH_WIRE_Q8; w++) {
+        struct rank_job jobs[RANKS_MAX];
+        float x[2][6];
+        struct group g;
+
+        memcpy(x, odd, sizeof x);
+        group_open(&g, 2, 1);
+        for (uint32_t r = 0; r < 2; r++)
+            jobs[r] =
+                (struct rank_job){g.star[r], x[r], 6, (enum hth_wire)w, 1, 0};
+        run_all(&g, jobs);
+        cr_assert_eq(jobs[0].status | jobs[1].status, 0);
+        cr_assert_eq(memcmp(x[0], x[1], sizeof x[0]), 0);
+        group_close(&g);
+    }
+}
+
+/* A rank that never sends is found by the time-out, one that goes at once; each
+ * is named by the other, whichever of the two it is. */
+Test(star, a_lost_rank_of_two_is_named)
+{
+    for (uint32_t left = 0; left < 2; left++)
+        for (int gone = 0; gone < 2; gone++) {
+            struct rank_job j = {.n = 3000000, .times = 1};
+            struct hth_link *own, *other;
+            struct group g;
+
+            group_open(&g, 2, 1);
+            own = left == 0 ? g.root[0] : g.leaf[0];
+            other = left == 0 ? g.leaf[0] : g.root[0];
+            snprintf(own->peer.name, HTH_NAME_MAX, "tablet");
+            if (gone)
+                hth_link_shutdown(other);
+            g.star[left]->timeout_ms = gone ? MS : 200;
+            j.star = g.star[left];
+            j.x = numbers(j.n, left);
+            run_rank(&j);
+            cr_assert_eq(j.status, gone ? HTH_EPEER : HTH_ETIMEDOUT);
+            cr_assert_not_null(strstr(hth_star_error(j.star)->text, "tablet"));
+            free(j.x);
+            group_close(&g);
+        }
 }
 
 /* ---- the wire ------------------------------------------------------------ */
