@@ -216,34 +216,54 @@ static uint32_t deal(struct hth_engine *e, uint32_t long_min, bool long_ones,
     return rows;
 }
 
-/* Rows of the prompts in this step, dealt out: short ones first, which delays
- * a long one little; but at every HTH_LONG_EVERY-th deal the long ones, so
- * that a stream of short ones does not keep them for ever. Beside others a
- * long prompt fills a step up to a burst only, for they get their first tokens
- * at the step's end. */
-void hth_engine__allot(struct hth_engine *e, uint32_t decodes)
+/* The prompts of a step. Those with more than long_min rows to go are long. */
+struct waiting {
+    uint32_t prompts, rows, short_rows, long_min;
+};
+
+static struct waiting look(struct hth_engine *e)
 {
-    uint32_t room = hth_rank_session(e->rank)->rows_max - e->step.rows;
-    uint32_t waiting = 0, prompts = 0, least = UINT32_MAX, rows;
+    uint32_t least = UINT32_MAX;
+    struct waiting w = {0};
     struct hth_task *t;
-    bool long_first;
 
     for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t)) {
         t->allot = 0;
         if (!reads_prompt(t))
             continue;
-        prompts++;
-        waiting += rest(t);
+        w.prompts++;
+        w.rows += rest(t);
         least = rest(t) < least ? rest(t) : least;
     }
-    if (prompts > 1 && room > HTH_PACE_BURST_ROWS)
+    least = least < HTH_PACE_BURST_ROWS / 4 ? HTH_PACE_BURST_ROWS / 4 : least;
+    w.long_min = least < UINT32_MAX / 4 ? 4 * least : UINT32_MAX;
+    for (t = hth_engine__head(e); t != NULL; t = hth_engine__after(e, t))
+        if (reads_prompt(t) && rest(t) <= w.long_min)
+            w.short_rows += rest(t);
+    return w;
+}
+
+/* Rows of the prompts in this step, dealt out: short ones first, which delays
+ * a long one little; but at every HTH_LONG_EVERY-th deal the long ones, so
+ * that a stream of short ones does not keep them for ever. Beside others a
+ * long prompt fills a step up to a burst only, for they get their first tokens
+ * at the step's end. Where others decode the pace is asked for the short ones'
+ * rows alone: they need not save up for a chunk of the size that suits a long
+ * prompt. */
+void hth_engine__allot(struct hth_engine *e, uint32_t decodes)
+{
+    uint32_t room = hth_rank_session(e->rank)->rows_max - e->step.rows, rows;
+    bool long_first = (e->deals + 1) % HTH_LONG_EVERY == 0;
+    struct waiting w = look(e);
+
+    if (w.prompts > 1 && room > HTH_PACE_BURST_ROWS)
         room = HTH_PACE_BURST_ROWS;
-    rows = hth_pace_rows(&e->pace, decodes, waiting < room ? waiting : room);
+    rows =
+        decodes > 0 && w.short_rows > 0 && !long_first ? w.short_rows : w.rows;
+    rows = hth_pace_rows(&e->pace, decodes, rows < room ? rows : room);
     if (rows == 0)
         return;
-    least = least < HTH_PACE_BURST_ROWS / 4 ? HTH_PACE_BURST_ROWS / 4 : least;
-    least = least < UINT32_MAX / 4 ? 4 * least : UINT32_MAX;
-    long_first = ++e->deals % HTH_LONG_EVERY == 0;
-    rows = deal(e, least, long_first, rows);
-    (void)deal(e, least, !long_first, rows);
+    e->deals++;
+    rows = deal(e, w.long_min, long_first, rows);
+    (void)deal(e, w.long_min, !long_first, rows);
 }

@@ -6,6 +6,7 @@
 #define WEIGHT 0.25   /* of a new measurement */
 #define FIRST_ROWS 4u /* a chunk to measure by, when nothing is known */
 #define FORGET 0.98   /* of a size's cost, while only smaller ones are used */
+#define SPREAD 2.0    /* a measurement this far off is a disturbance */
 
 void hth_pace_init(struct hth_pace *p)
 {
@@ -66,6 +67,21 @@ uint32_t hth_pace_rows(const struct hth_pace *p, uint32_t decodes,
     return cost_ns <= p->credit_ns ? rows : 0;
 }
 
+/* One step that was disturbed by another program can take a hundred times as
+ * long. Charged in full it would bar all prompts for seconds, or give them
+ * credit that nobody has, so a measurement counts within a factor of what was
+ * expected; a cost that has really changed is reached in a few of them. */
+static double believe(double measured, double expected)
+{
+    if (measured < 1)
+        measured = 1;
+    if (expected <= 0)
+        return measured;
+    if (measured > SPREAD * expected)
+        return SPREAD * expected;
+    return measured < expected / SPREAD ? expected / SPREAD : measured;
+}
+
 static void average(double *old, double now)
 {
     *old = *old > 0 ? *old + WEIGHT * (now - *old) : now;
@@ -75,8 +91,7 @@ static void note_chunk(struct hth_pace *p, uint32_t prompts, double added_ns)
 {
     uint32_t size = size_of(prompts), i;
 
-    if (added_ns < 1)
-        added_ns = 1;
+    added_ns = believe(added_ns, row_cost_ns(p, size) * prompts);
     average(&p->row_ns[size], added_ns / prompts);
     for (i = size + 1; i < HTH_PACE_SIZES; i++)
         p->row_ns[i] *= FORGET;
@@ -98,13 +113,16 @@ void hth_pace_note(struct hth_pace *p, uint32_t decodes, uint32_t prompts,
     }
     p->bursts = HTH_PACE_BURSTS;
     if (prompts == 0) {
-        average(step_ns, (double)ns);
+        average(step_ns, believe((double)ns, *step_ns));
     } else if (*step_ns > 0) {
         note_chunk(p, prompts, (double)ns - *step_ns);
     }
-    /* Saved credit would let a later prompt in with a jolt. */
+    /* Saved credit would let a later prompt in with a jolt, and old debt keep
+     * it waiting for what is long past. */
     bound_ns = HTH_PACE_STALL_STEPS * *step_ns;
     p->credit_ns += HTH_PACE_GROWTH * *step_ns;
     if (p->credit_ns > bound_ns)
         p->credit_ns = bound_ns;
+    else if (p->credit_ns < -bound_ns)
+        p->credit_ns = -bound_ns;
 }

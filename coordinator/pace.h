@@ -8,9 +8,10 @@
  * chunk is never so large that one token waits for more than
  * HTH_PACE_STALL_STEPS steps' time, however much credit there is (the idea of
  * chunked prefill: Agrawal et al. 2024, Sarathi-Serve; the credit is ours).
- * A size that looks dear is tried again after a while, since one disturbed
- * measurement may be the reason, and credit never stops short of what one row
- * takes, so that every prompt moves on.
+ * Measurements far off what was expected count in part, a size that looks dear
+ * is tried again after a while, debt is bounded as credit is, and credit never
+ * stops short of what one row takes: a disturbance delays a prompt by some
+ * steps, and every prompt moves on.
  *
  * Where nobody decodes, a prompt takes all rows of a step; but just after
  * steps that somebody decoded in, HTH_PACE_BURST_ROWS at most: in a busy

@@ -101,6 +101,65 @@ Test(pace, disturbed_measurements)
     cr_assert_lt(p.row_ns[3], 10 * MS, "8 rows were not tried again");
 }
 
+/* Beside a long prompt short ones come every 40 steps, as hth_engine__allot
+ * deals: asked for alone, before the long one, three times out of four. Each is
+ * read within 25 steps, the long one in less than twice its time, and the
+ * promise holds all the while. */
+Test(pace, short_ones_beside_a_long_one)
+{
+    uint32_t quick = 0, rest = 2048, left = 0, steps = 0, since = 0, worst = 0;
+    uint32_t decodes = 4, deals = 0;
+    double total = 0;
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    quick = read_prompt(&p, decodes, 2048).steps;
+    hth_pace_init(&p);
+    for (; rest > 0; steps++) {
+        bool long_first = (deals + 1) % 4 == 0;
+        uint32_t n, s;
+
+        if (left == 0 && steps % 40 == 0)
+            left = 16, since = steps;
+        n = left > 0 && !long_first ? left : left + rest;
+        n = hth_pace_rows(&p, decodes, n < 128 ? n : 128);
+        total += (double)step_ns(decodes, n);
+        hth_pace_note(&p, decodes, n, step_ns(decodes, n));
+        deals += n > 0;
+        s = long_first ? (n > rest ? n - rest : 0) : (n < left ? n : left);
+        if (left > 0 && s == left && steps - since > worst)
+            worst = steps - since;
+        left -= s;
+        rest -= n - s;
+    }
+    cr_assert_leq(worst, 25, "a short one waited %u steps", worst);
+    cr_assert_lt(steps, 2 * quick, "%u steps, alone %u", steps, quick);
+    cr_assert_leq(total / steps, 1.25 * (double)step_ns(decodes, 0));
+}
+
+/* Another program takes the processor for 3 s every 50 steps. That is not
+ * charged to the prompt: it is read in little more than its undisturbed time.
+ */
+Test(pace, disturbed_now_and_then)
+{
+    uint32_t left = 2048, steps = 0, quick;
+    double total = 0;
+    struct hth_pace p;
+
+    hth_pace_init(&p);
+    quick = read_prompt(&p, 4, left).steps;
+    for (hth_pace_init(&p); left > 0; steps++) {
+        uint32_t n = hth_pace_rows(&p, 4, left < 512 ? left : 512);
+
+        left -= n;
+        total += (double)step_ns(4, n);
+        hth_pace_note(&p, 4, n,
+                      step_ns(4, n) + (steps % 50 == 9 ? 3000000000u : 0));
+    }
+    cr_assert_lt(steps, 2 * quick, "%u steps, undisturbed %u", steps, quick);
+    cr_assert_leq(total / steps, 1.4 * (double)step_ns(4, 0));
+}
+
 /* A prompt alone takes whole steps, in a busy service short ones at first. */
 Test(pace, bursts_after_decoding)
 {
