@@ -42,7 +42,8 @@ struct hth_task {
     uint32_t rows;      /* of it in the step under way */
     uint32_t row_first; /* of those rows */
     uint32_t want_first, wants;
-    bool stepwise; /* its prompt takes steps, as was chosen */
+    bool stepwise;  /* its prompt takes steps, as was chosen */
+    double model_s; /* what the cost model alone thought; 0: not asked */
     uint64_t submitted_ns, started_ns, first_ns;
     uint64_t read0, stall0_ns; /* of rank 0's weights, at token 1 */
     struct hth_request_stats stats;
@@ -115,7 +116,7 @@ struct hth_engine {
     struct hth_split *split; /* the rank's; NULL: prompts are not spread */
     struct hth_prefill_net net;
     struct hth_prefill_load load;
-    struct hth_partition_table partitions;
+    struct hth_prefill_memory prefills;
     struct hth_task *split_task; /* under the lock: whose job runs */
 };
 
@@ -181,6 +182,8 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
 int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
                           const struct hth_prefill_choice *choice,
                           struct hth_err *err);
+/* What a prompt took, for the next choice. */
+void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t);
 /* engine_prompt.c: note and log how a prompt went that was spread, its time
  * already noted; that took steps. */
 void hth_engine__prompt_spread(struct hth_engine *e, struct hth_task *t,

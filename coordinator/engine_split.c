@@ -11,11 +11,15 @@
 
 /* Below this many tokens the automatic choice does not think. */
 #define AUTO_TOKENS_MIN 32u
+/* Fewer rows of a rank say little of its rates. */
+#define ROWS_MIN 64u
 /* How much a new measurement counts. */
 #define RATE_WEIGHT 0.5
 /* A rate believed at most this many times away from the former one. */
 #define RATE_STEP_MAX 3.0
-#define LAYER_S 5e-5
+#define BARRIER_S 5e-5
+/* Attention is timed by prompts where it is at least this part of the work. */
+#define ATTEND_PART_MIN 0.1
 
 /* ---- the cost model's numbers -----------------------------------------------
  */
@@ -37,6 +41,7 @@ static void fill_load(struct hth_engine *e)
         .ranks = e->ranks,
         .layers = s->spec.layers,
         .chunk_rows = s->rows_max,
+        .barrier_s = BARRIER_S,
         .piece_rows = HTH_SEQPAR_PIECE_ROWS,
         .kv_bytes = 2.0 * s->spec.kv_heads *
                     (double)hth_row_bytes(s->kv_type, s->spec.head_dim),
@@ -51,7 +56,7 @@ static void fill_load(struct hth_engine *e)
         l->device[r] = (struct hth_prefill_device){
             .row_s = v->rates[r].row_s,
             .pair_s = v->rates[r].pair_s,
-            .layer_s = LAYER_S,
+            .layer_s = v->rates[r].layer_s,
             .stream_bytes_per_s = v->rates[r].stream_bytes_per_s,
             .share = share_of(s, r)};
         for (uint32_t q = 0; q < e->ranks; q++) {
@@ -59,7 +64,7 @@ static void fill_load(struct hth_engine *e)
             e->net.bytes_per_s[r][q] = v->pair[r][q].bytes_per_s;
         }
     }
-    e->partitions = (struct hth_partition_table){.ranks = e->ranks};
+    e->prefills = (struct hth_prefill_memory){.table = {.ranks = e->ranks}};
 }
 
 int hth_engine__split_meet(struct hth_engine *e, struct hth_err *err)
@@ -90,22 +95,36 @@ static double nearer(double old, double now)
 
 /* What the ranks did is better known than what they said they could do; a
  * partition found with other rates is not worth keeping. */
-static void learn(struct hth_engine *e, const struct hth_spread *spread)
+static void learn_rates(struct hth_engine *e, const struct hth_spread *spread)
 {
     const struct hth_split_done *d = hth_split_reports(e->split);
     double layers = e->load.layers;
 
     for (uint32_t r = 0; r < e->ranks; r++) {
         struct hth_prefill_device *v = &e->load.device[r];
-        double rest = (double)d[r].compute_ns - (double)d[r].attend_ns;
+        uint32_t rows = spread->rows[r];
+        uint32_t chunks = (rows + e->load.chunk_rows - 1) / e->load.chunk_rows;
+        double all = (double)d[r].compute_ns * 1e-9 / layers;
+        double attend = (double)d[r].attend_ns * 1e-9 / layers;
 
-        if (d[r].status != HTH_OK || spread->rows[r] < AUTO_TOKENS_MIN)
+        if (d[r].status != HTH_OK || rows < ROWS_MIN)
             continue;
-        v->row_s = nearer(v->row_s, rest * 1e-9 / (spread->rows[r] * layers));
-        v->pair_s = nearer(v->pair_s, (double)d[r].attend_ns * 1e-9 /
-                                          ((double)d[r].pairs * layers));
+        v->row_s =
+            nearer(v->row_s, (all - attend - chunks * v->layer_s) / rows);
+        if (attend > all * ATTEND_PART_MIN)
+            v->pair_s = nearer(v->pair_s, attend / (double)d[r].pairs);
     }
-    e->partitions.entries = 0;
+    e->prefills.table.entries = 0;
+}
+
+void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t)
+{
+    const struct hth_prompt_stats *s = &t->stats.prompt;
+
+    if (t->model_s > 0)
+        hth_prefill_learn(&e->prefills.past, s->mode,
+                          t->r.count - t->stats.cached_tokens,
+                          (double)s->took_ns * 1e-9 / t->model_s);
 }
 
 /* ---- choice
@@ -162,13 +181,14 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
             continue;
         }
         if (e->split == NULL ||
-            hth_prefill_choose(&e->load, &p, wanted, &e->partitions, choice) !=
+            hth_prefill_choose(&e->load, &p, wanted, &e->prefills, choice) !=
                 HTH_OK) {
             refuse(e, t, wanted);
             continue;
         }
         t->stats.prompt.mode = choice->mode;
         t->stats.prompt.predicted_ns = (uint64_t)(choice->predicted_s * 1e9);
+        t->model_s = choice->model_s;
         if (choice->mode != HTH_PREFILL_TP)
             return t;
         t->stepwise = true;
@@ -295,7 +315,8 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
         return rc;
     if (why.status == HTH_OK) {
         t->stats.prompt.took_ns = took;
-        learn(e, &c->spread);
+        hth_engine__split_learn(e, t);
+        learn_rates(e, &c->spread);
         hth_engine__prompt_spread(e, t, c);
     }
     conclude(e, t, more, &why);

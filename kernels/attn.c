@@ -350,6 +350,8 @@ static uint32_t keys_seen(const struct hth_attn_keys *keys, uint32_t pos)
     uint32_t n = 0;
 
     if (keys->at != NULL) {
+        if (keys->count > 0 && keys->at[keys->count - 1] <= pos)
+            return keys->count;
         while (n < keys->count && keys->at[n] <= pos)
             n++;
         return n;

@@ -29,7 +29,7 @@ static void measure(const struct hth_seqpar_opts *o, struct sizes *z)
                         .prefix = pos_bytes * o->prefix,
                         .pos = ((size_t)o->spread.count + o->prefix) *
                                sizeof(uint32_t),
-                        .blocks = block * HTH__PIECE_BLOCKS * s->kv_heads};
+                        .blocks = block * HTH__BATCH_BLOCKS * s->kv_heads};
     if (rows == 0)
         return;
     z->q = rows * s->heads * s->head_dim * sizeof(float);
@@ -207,40 +207,86 @@ static int project(struct hth_seqpar *s, uint32_t layer, float *x,
     return HTH_OK;
 }
 
-static void attend(struct hth_seqpar *s, const struct hth__piece *p)
+static void attend(struct hth_seqpar *s, const struct hth__piece *p, uint32_t n)
 {
     uint64_t t0 = hth_now_ns();
 
-    hth__attend(s, p);
+    hth__attend(s, p, n);
     s->times.attend_ns += hth_now_ns() - t0;
 }
 
-static void use(struct hth_seqpar *s, uint32_t layer,
-                const struct hth__piece *p)
+/* A run of pieces, one after the other: of whose rows, counted as they come, or
+ * NULL for those that are here; the heads that decoding needs stay. */
+struct run {
+    uint32_t rank; /* whose block, or part of the prefix */
+    uint32_t pieces;
+    const hth_peer_count *came;
+    uint32_t *seen;
+    bool prefix;
+};
+
+/* Pieces that are here, of at most `most`: the next one is waited for. */
+static int next_pieces(struct hth_seqpar *s, const struct run *r, uint32_t most,
+                       uint32_t *n, struct hth_err *err)
 {
-    attend(s, p);
-    hth__keep(s, layer, p);
+    uint32_t here = most;
+    int rc;
+
+    *n = most;
+    if (r->came == NULL)
+        return HTH_OK;
+    rc = wait_for(s, r->came, *r->seen + 1, err);
+    here = atomic_load(r->came) - *r->seen;
+    *n = here < most ? here : most;
+    *r->seen += *n;
+    return rc;
+}
+
+static int use_run(struct hth_seqpar *s, uint32_t layer, const struct run *r,
+                   struct hth_err *err)
+{
+    const struct hth__slot *slot = &s->slot[layer % HTH__SLOTS];
+    struct hth__piece p[HTH__BATCH_PIECES];
+    uint32_t n;
+
+    for (uint32_t done = 0; done < r->pieces; done += n) {
+        uint32_t left = r->pieces - done;
+        int rc = next_pieces(
+            s, r, left < HTH__BATCH_PIECES ? left : HTH__BATCH_PIECES, &n, err);
+
+        if (rc != HTH_OK)
+            return rc;
+        for (uint32_t i = 0; i < n; i++)
+            p[i] = r->prefix ? hth__prefix_piece(s, slot, r->rank, done + i)
+                             : hth__block_piece(s, slot, r->rank, done + i);
+        attend(s, p, n);
+        for (uint32_t i = 0; i < n && !r->prefix; i++)
+            hth__keep(s, layer, &p[i]);
+    }
+    return HTH_OK;
+}
+
+static int use_own(struct hth_seqpar *s, uint32_t layer, struct hth_err *err)
+{
+    struct run r = {.rank = s->rank, .pieces = hth__pieces(s->rows)};
+
+    return use_run(s, layer, &r, err);
 }
 
 static int use_prefix(struct hth_seqpar *s, uint32_t layer, struct hth_err *err)
 {
-    const struct hth__slot *slot = &s->slot[layer % HTH__SLOTS];
     int rc = HTH_OK;
 
     for (uint32_t r = 0; r < s->ranks && rc == HTH_OK; r++) {
         bool comes = hth__sends_prefix(s, r, s->rank);
+        struct run run = {.rank = r,
+                          .pieces = hth__pieces(s->o.prefix),
+                          .came = comes ? &s->prefix_came[r] : NULL,
+                          .seen = &s->prefix_seen[r],
+                          .prefix = true};
 
-        if (!comes && (r != s->rank || s->heads[r].count == 0))
-            continue;
-        for (uint32_t i = 0; i < hth__pieces(s->o.prefix) && rc == HTH_OK;
-             i++) {
-            struct hth__piece p = hth__prefix_piece(s, slot, r, i);
-
-            if (comes)
-                rc = wait_for(s, &s->prefix_came[r], ++s->prefix_seen[r], err);
-            if (rc == HTH_OK)
-                attend(s, &p);
-        }
+        if (comes || (r == s->rank && s->heads[r].count > 0))
+            rc = use_run(s, layer, &run, err);
     }
     return rc;
 }
@@ -248,21 +294,18 @@ static int use_prefix(struct hth_seqpar *s, uint32_t layer, struct hth_err *err)
 static int use_arrivals(struct hth_seqpar *s, uint32_t layer,
                         struct hth_err *err)
 {
-    const struct hth__slot *slot = &s->slot[layer % HTH__SLOTS];
+    int rc = HTH_OK;
 
-    for (uint32_t a = 0; a < s->arrivals; a++) {
+    for (uint32_t a = 0; a < s->arrivals && rc == HTH_OK; a++) {
         uint32_t src = s->from[a];
+        struct run run = {.rank = src,
+                          .pieces = hth__pieces(s->o.spread.rows[src]),
+                          .came = &s->came[src],
+                          .seen = &s->came_seen[src]};
 
-        for (uint32_t i = 0; i < hth__pieces(s->o.spread.rows[src]); i++) {
-            struct hth__piece p = hth__block_piece(s, slot, src, i);
-            int rc = wait_for(s, &s->came[src], ++s->came_seen[src], err);
-
-            if (rc != HTH_OK)
-                return rc;
-            use(s, layer, &p);
-        }
+        rc = use_run(s, layer, &run, err);
     }
-    return HTH_OK;
+    return rc;
 }
 
 static int conclude(struct hth_seqpar *s, uint32_t layer, float *x,
@@ -325,7 +368,6 @@ static int take_weights(struct hth_seqpar *s, uint32_t layer,
 static int run_layer(struct hth_seqpar *s, uint32_t layer, float *x,
                      struct hth_err *err)
 {
-    const struct hth__slot *slot = &s->slot[layer % HTH__SLOTS];
     int rc = begin_layer(s, layer, err);
 
     if (rc == HTH_OK)
@@ -335,12 +377,8 @@ static int run_layer(struct hth_seqpar *s, uint32_t layer, float *x,
     if (rc != HTH_OK)
         return rc;
     hth__attend_begin(s);
-    for (uint32_t i = 0; i < hth__pieces(s->rows); i++) {
-        struct hth__piece p = hth__block_piece(s, slot, s->rank, i);
-
-        use(s, layer, &p);
-    }
-    if (s->o.prefix > 0)
+    rc = use_own(s, layer, err);
+    if (rc == HTH_OK && s->o.prefix > 0)
         rc = use_prefix(s, layer, err);
     if (rc == HTH_OK)
         rc = use_arrivals(s, layer, err);

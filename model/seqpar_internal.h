@@ -13,6 +13,10 @@
 #define HTH__SLOTS 2u /* layers of keys and values at a time */
 #define HTH__PIECE_BLOCKS (HTH_SEQPAR_PIECE_ROWS / HTH_ATTN_KEYS)
 #define HTH__TILE_ROWS 32u /* queries of one task */
+/* Pieces that are attended to at once, where so many are there: what a tile of
+ * queries costs beside its keys is paid once for all of them. */
+#define HTH__BATCH_PIECES 4u
+#define HTH__BATCH_BLOCKS (HTH__BATCH_PIECES * HTH__PIECE_BLOCKS)
 
 /* Some rows of keys and values in wire form. */
 struct hth__piece {
@@ -66,7 +70,7 @@ struct hth_seqpar {
     float *q, *att;
     const float *k, *v;          /* of the rows at hand */
     struct hth_attn_state state; /* [kv head][row][head of its group] */
-    uint8_t *blocks;             /* one piece, as the kernel wants it */
+    uint8_t *blocks;             /* some pieces, as the kernel wants them */
     uint8_t *scratch;
     size_t scratch_bytes; /* of one thread */
     struct hth_seqpar_times times;
@@ -113,8 +117,9 @@ void hth__post_own(struct hth_seqpar *s, uint32_t layer, uint32_t piece);
 void hth__post_prefix(struct hth_seqpar *s, uint32_t layer);
 void hth__expect_always(struct hth_seqpar *s);
 
-/* seqpar_attn.c: fold a piece into the partials of all own rows. */
-void hth__attend(struct hth_seqpar *s, const struct hth__piece *p);
+/* seqpar_attn.c: fold n pieces of the same heads, HTH__BATCH_PIECES at most,
+ * into the partials of all own rows; as if one after the other. */
+void hth__attend(struct hth_seqpar *s, const struct hth__piece *p, uint32_t n);
 void hth__attend_begin(struct hth_seqpar *s);
 /* Answers of own rows first .. first + n into s->att. */
 void hth__attend_finish(struct hth_seqpar *s, uint32_t first, uint32_t n);

@@ -13,11 +13,16 @@ static double max2(double a, double b)
 /* ---- tensor-parallel chunks -----------------------------------------------
  */
 
+/* Longer vectors travel in pieces, and sums go back while later pieces are
+ * still coming (docs/allreduce.md). */
+#define REDUCE_PIECE_BYTES 65536.0
+
 /* A star all-reduce of `bytes` per rank: all partials to rank 0, the sums
- * back. Rank 0's own interface carries all of it. */
+ * back. Rank 0's own interface carries all of it, both ways at once. */
 static double star_s(const struct hth_prefill_load *l, double bytes)
 {
-    double slowest = 0, fastest = 0, alpha = 0;
+    double slowest = 0, fastest = 0, alpha = 0, one_way;
+    double last = bytes > REDUCE_PIECE_BYTES ? REDUCE_PIECE_BYTES / bytes : 1;
 
     for (uint32_t r = 1; r < l->ranks; r++) {
         slowest = max2(slowest, bytes / l->net->bytes_per_s[r][0]);
@@ -26,7 +31,8 @@ static double star_s(const struct hth_prefill_load *l, double bytes)
     }
     if (l->ranks <= 1)
         return 0;
-    return 2 * (alpha + max2(slowest, (l->ranks - 1) * bytes / fastest));
+    one_way = max2(slowest, (l->ranks - 1) * bytes / fastest);
+    return l->barrier_s + 2 * alpha + one_way * (1 + last);
 }
 
 static double send_all_s(const struct hth_prefill_load *l, double bytes)
@@ -48,9 +54,10 @@ static double chunk_layer_s(const struct hth_prefill_load *l, double rows,
 
     for (uint32_t r = 0; r < l->ranks; r++) {
         const struct hth_prefill_device *d = &l->device[r];
-        double t = d->share * (rows * d->row_s + pairs * d->pair_s);
+        double t =
+            d->share * (d->layer_s + rows * d->row_s + pairs * d->pair_s);
 
-        most = max2(most, t + d->layer_s);
+        most = max2(most, t);
     }
     return most;
 }
@@ -145,12 +152,21 @@ static void pass_on(struct sim *m, uint32_t rank, uint32_t block,
     m->at[next][block].last = m->nic[rank] + m->l->net->alpha_s[rank][next];
 }
 
-static double own_rows_ready(const struct sim *m, uint32_t rank)
+/* The layer's products of all of a rank's rows, in chunks. */
+static double rows_s(const struct sim *m, uint32_t rank)
 {
     const struct hth_prefill_device *d = &m->l->device[rank];
+    uint32_t rows = m->s->rows[rank];
+    uint32_t chunks = (rows + m->l->chunk_rows - 1) / m->l->chunk_rows;
+
+    return chunks * d->layer_s + rows * d->row_s;
+}
+
+static double own_rows_ready(const struct sim *m, uint32_t rank)
+{
     double start = max2(m->ready[rank], m->loaded[rank]);
 
-    return start + QKV_PART * m->s->rows[rank] * d->row_s;
+    return start + QKV_PART * rows_s(m, rank);
 }
 
 /* The next rank has room for this layer once it is done with the one two
@@ -204,11 +220,11 @@ static void rank_layer(struct sim *m, uint32_t rank, uint32_t layer)
     uint32_t from[HTH_RANKS_MAX];
     uint32_t n = hth_spread_arrivals(m->s, rank, from);
     struct hth_prefill_rank_time *t = &m->out->rank[rank];
-    double rows = m->s->rows[rank];
+    double rows = m->s->rows[rank], products = rows_s(m, rank);
     double start = max2(m->ready[rank], m->loaded[rank]);
     double own = pairs_of(m, rank, rank) + rows * m->p->prefix;
     double now = own_rows_ready(m, rank) + own * d->pair_s;
-    double busy = QKV_PART * rows * d->row_s + own * d->pair_s;
+    double busy = QKV_PART * products + own * d->pair_s;
 
     for (uint32_t i = 0; i < n; i++) {
         double work = pairs_of(m, rank, from[i]) * d->pair_s;
@@ -220,8 +236,8 @@ static void rank_layer(struct sim *m, uint32_t rank, uint32_t layer)
                                max2(m->s->rows[from[i]], m->l->piece_rows));
         busy += work;
     }
-    now += (1 - QKV_PART) * rows * d->row_s + (rows > 0 ? d->layer_s : 0);
-    busy += (1 - QKV_PART) * rows * d->row_s;
+    now += (1 - QKV_PART) * products;
+    busy += (1 - QKV_PART) * products;
     t->compute_s += busy;
     t->wait_s += now - start - busy + (start - m->ready[rank]);
     m->ready[rank] = t->end_s = now;
@@ -337,7 +353,7 @@ static void mode_weights(const struct hth_prefill_load *l,
 
 static double try_mode(const struct hth_prefill_load *l,
                        const struct hth_prompt *p, uint32_t mode,
-                       struct hth_partition_table *table,
+                       struct hth_prefill_memory *memory,
                        struct hth_spread *spread)
 {
     double w[HTH_RANKS_MAX];
@@ -347,7 +363,7 @@ static double try_mode(const struct hth_prefill_load *l,
         hth_prefill_time_tp(l, p, &t);
         return t.first_token_s;
     }
-    mode_weights(l, p, mode, table, w);
+    mode_weights(l, p, mode, memory != NULL ? &memory->table : NULL, w);
     if (hth_spread_make(spread, mode, w, l->ranks, p->count) != HTH_OK)
         return 0;
     hth_prefill_time_split(l, p, spread, &t);
@@ -356,7 +372,7 @@ static double try_mode(const struct hth_prefill_load *l,
 
 int hth_prefill_choose(const struct hth_prefill_load *l,
                        const struct hth_prompt *p, uint32_t wanted,
-                       struct hth_partition_table *table,
+                       struct hth_prefill_memory *memory,
                        struct hth_prefill_choice *out)
 {
     struct hth_spread spread = {0};
@@ -364,11 +380,13 @@ int hth_prefill_choose(const struct hth_prefill_load *l,
 
     memset(out, 0, sizeof *out);
     for (uint32_t mode = HTH_PREFILL_TP; mode < HTH_PREFILL_AUTO; mode++) {
-        double t;
+        double model, t;
 
         if (!mode_possible(l, mode))
             continue;
-        t = try_mode(l, p, mode, table, &spread);
+        model = t = try_mode(l, p, mode, memory, &spread);
+        if (memory != NULL)
+            t *= hth_prefill_factor(&memory->past, mode, p->count);
         out->by_mode_s[mode] = t;
         if ((wanted != HTH_PREFILL_AUTO && mode != wanted) ||
             (found && t >= out->predicted_s))
@@ -376,6 +394,7 @@ int hth_prefill_choose(const struct hth_prefill_load *l,
         found = true;
         out->mode = mode;
         out->predicted_s = t;
+        out->model_s = model;
         out->spread = spread;
     }
     return found ? HTH_OK : HTH_EUNSUPPORTED;

@@ -20,7 +20,8 @@
 struct hth_prefill_device {
     double row_s;   /* seconds for the products of one row of one whole layer */
     double pair_s;  /* for one query-key pair, all heads, of one layer */
-    double layer_s; /* fixed cost of a layer: starts, barriers */
+    double layer_s; /* what a chunk of rows costs beside its rows: a layer's
+                     * weights come from memory once more */
     double stream_bytes_per_s; /* of whole layers; 0: they are in memory */
     double share;              /* of the tensor-parallel plan, 0..1 */
 };
@@ -34,7 +35,8 @@ struct hth_prefill_net {
 struct hth_prefill_load {
     uint32_t ranks;
     uint32_t layers;
-    uint32_t chunk_rows;       /* of a tensor-parallel step */
+    uint32_t chunk_rows;       /* of one product, and of a step */
+    double barrier_s;          /* of an all-reduce beside its bytes */
     uint32_t piece_rows;       /* that blocks are cut into */
     double kv_bytes;           /* keys and values of a position, one layer */
     double reduce_bytes;       /* a row in an all-reduce */
@@ -108,22 +110,48 @@ void hth_partition_learn(struct hth_partition_table *t, uint32_t count,
 bool hth_partition_lookup(const struct hth_partition_table *t, uint32_t count,
                           double *weights);
 
+/* ---- what was measured ----------------------------------------------------
+ */
+
+#define HTH_PREFILL_LENGTHS 21u /* octaves: to 2^20 tokens */
+
+/* Measured over predicted time to the first token, by mode and length. A model
+ * leaves things out (cores that ranks share, a medium that links share); what
+ * it leaves out is much the same the next time. Zero: nothing is known. */
+struct hth_prefill_past {
+    double log_factor[HTH_PREFILL_AUTO][HTH_PREFILL_LENGTHS];
+    uint32_t runs[HTH_PREFILL_AUTO][HTH_PREFILL_LENGTHS];
+};
+/* A prompt took `factor` times what the model alone had said. */
+void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
+                       uint32_t count, double factor);
+/* What the model's time is to be multiplied by. */
+double hth_prefill_factor(const struct hth_prefill_past *past, uint32_t mode,
+                          uint32_t count);
+
 /* ---- choice -------------------------------------------------------------- */
 
 struct hth_prefill_choice {
     uint32_t mode; /* TP, or one that splits, with its spread */
     struct hth_spread spread;
     double predicted_s;                  /* to the first token */
+    double model_s;                      /* the same without the past */
     double by_mode_s[HTH_PREFILL_MODES]; /* 0: not possible */
 };
 
-/* The best of all possible modes, or `wanted` if it is not AUTO. The table may
- * be NULL; else it is asked and taught. HTH_EUNSUPPORTED: the wanted mode needs
- * whole layers where they are not. */
+/* What a choice remembers of earlier prompts of the same devices. */
+struct hth_prefill_memory {
+    struct hth_partition_table table;
+    struct hth_prefill_past past;
+};
+
+/* The best of all possible modes, or `wanted` if it is not AUTO. memory may be
+ * NULL; else its table is asked and taught, its past is asked.
+ * HTH_EUNSUPPORTED: the wanted mode needs whole layers where they are not. */
 HTH_MUST_CHECK int hth_prefill_choose(const struct hth_prefill_load *load,
                                       const struct hth_prompt *prompt,
                                       uint32_t wanted,
-                                      struct hth_partition_table *table,
+                                      struct hth_prefill_memory *memory,
                                       struct hth_prefill_choice *out);
 
 #endif

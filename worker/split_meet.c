@@ -51,12 +51,13 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
         (struct hth_split_rates){.whole = true,
                                  .row_s = r.row_s,
                                  .pair_s = r.pair_s,
+                                 .layer_s = r.layer_s,
                                  .stream_bytes_per_s = r.stream_bytes_per_s};
     hth_log(HTH_LOG_INFO, "WHOLE-LAYERS",
-            "rank=%u in_memory=%s row_us=%.1f pair_ns=%.2f: ready for long "
-            "prompts",
+            "rank=%u in_memory=%s row_us=%.1f chunk_us=%.1f pair_ns=%.2f: "
+            "ready for long prompts",
             s->rank, hth_whole_streams(s->whole) ? "two" : "all", r.row_s * 1e6,
-            r.pair_s * 1e9);
+            r.layer_s * 1e6, r.pair_s * 1e9);
     return HTH_OK;
 }
 

@@ -347,37 +347,65 @@ uint64_t hth_whole_memory_bytes(const struct hth_whole *w)
  */
 
 #define MEASURE_ROWS 256u
+#define MEASURE_FEW 16u
 #define MEASURE_KEYS 512u
 #define MEASURE_ROUNDS 3u
 
-/* Products of some rows through a layer; the best of some rounds. */
-static int measure_rows(struct hth_whole *w, double *row_s, struct hth_err *err)
+/* Products of some rows through a layer; the best of some rounds. Each round
+ * takes another layer where all are in memory: a prompt's chunk finds no
+ * weights in the processor's caches either. */
+static int measure_rows(struct hth_whole *w, uint32_t rows, double *seconds,
+                        struct hth_err *err)
 {
     const struct hth_spec *s = w->o.spec;
-    uint32_t rows = w->o.rows_max < MEASURE_ROWS ? w->o.rows_max : MEASURE_ROWS;
     float *x = hth_mem_alloc((size_t)rows * s->dim * sizeof *x);
     uint32_t pos[MEASURE_ROWS];
     struct hth_batch b = {.rows = rows, .pos = pos, .x = x};
     int rc = x == NULL ? hth_fail(err, HTH_ENOMEM, "no memory") : HTH_OK;
 
-    *row_s = 0;
+    *seconds = 0;
     for (uint32_t i = 0; i < rows; i++)
         pos[i] = i;
     for (uint32_t round = 0; round < MEASURE_ROUNDS && rc == HTH_OK; round++) {
+        uint32_t layer = w->streams ? 0 : (rows + round) % s->layers;
         struct hth_qkv qkv;
+        double took;
         uint64_t t0;
 
         for (size_t i = 0; i < (size_t)rows * s->dim; i++)
             x[i] = (float)(i % 251) / 125 - 1;
         t0 = hth_now_ns();
-        rc = hth_forward_project(w->forward, 0, &b, &qkv, err);
+        rc = hth_forward_project(w->forward, layer, &b, &qkv, err);
         if (rc == HTH_OK)
-            rc = hth_forward_conclude(w->forward, 0, &b, qkv.q, err);
-        t0 = hth_now_ns() - t0;
-        if (round == 0 || t0 * 1e-9 / rows < *row_s)
-            *row_s = t0 * 1e-9 / rows;
+            rc = hth_forward_conclude(w->forward, layer, &b, qkv.q, err);
+        took = (double)(hth_now_ns() - t0) * 1e-9;
+        if (round == 0 || took < *seconds)
+            *seconds = took;
     }
     hth_mem_free(x);
+    return rc;
+}
+
+/* A straight line through few rows and many. */
+static int measure_layer(struct hth_whole *w, struct hth_whole_rates *out,
+                         struct hth_err *err)
+{
+    uint32_t rows = w->o.rows_max < MEASURE_ROWS ? w->o.rows_max : MEASURE_ROWS;
+    double few = 0, many = 0;
+    int rc = measure_rows(w, rows, &many, err);
+
+    out->row_s = many / rows;
+    if (rc != HTH_OK || rows <= MEASURE_FEW)
+        return rc;
+    rc = measure_rows(w, MEASURE_FEW, &few, err);
+    if (rc == HTH_OK && few < many) {
+        double row = (many - few) / (rows - MEASURE_FEW);
+
+        if (few > MEASURE_FEW * row) {
+            out->row_s = row;
+            out->layer_s = few - MEASURE_FEW * row;
+        }
+    }
     return rc;
 }
 
@@ -467,7 +495,7 @@ int hth_whole_measure(struct hth_whole *w, struct hth_whole_rates *out,
 
     *out = (struct hth_whole_rates){0};
     if (rc == HTH_OK)
-        rc = measure_rows(w, &out->row_s, err);
+        rc = measure_layer(w, out, err);
     if (rc == HTH_OK)
         rc = measure_pairs(w, &out->pair_s, err);
     out->layer_bytes = (double)hth_whole_bytes(w->o.spec) / w->o.spec->layers;

@@ -56,6 +56,7 @@ uint64_t hth_whole_memory_bytes(const struct hth_whole *w); /* taken */
 /* What this device does with whole layers, measured: for the cost model. */
 struct hth_whole_rates {
     double row_s;              /* products of a row through a layer */
+    double layer_s;            /* of a chunk of rows, beside the rows */
     double pair_s;             /* a query-key pair of a layer, all heads */
     double stream_bytes_per_s; /* 0: in memory */
     double layer_bytes;

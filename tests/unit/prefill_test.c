@@ -237,3 +237,81 @@ Test(prefill, streamed_layers_bound_short_prompts)
     cr_assert_geq(slow.first_token_s, 16 * 34e6 / 500e6);
     cr_assert_lt(fast.first_token_s, slow.first_token_s);
 }
+
+/* Of what was measured the next prediction is made: the same length exactly,
+ * others by what lies around them, unknown modes that split like those that
+ * are known, and nothing else. */
+Test(prefill, the_past_corrects_predictions)
+{
+    static struct hth_prefill_past past;
+
+    cr_assert_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 512), 1);
+    hth_prefill_learn(&past, HTH_PREFILL_KVR, 512, 2);
+    hth_prefill_learn(&past, HTH_PREFILL_KVR, 2048, 8);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 512), 2,
+                       1e-9);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 1024), 4,
+                       1e-9);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 40), 2, 1e-9);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 1u << 20), 8,
+                       1e-9);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_ZIGZAG, 512), 2,
+                       1e-9);
+    cr_assert_eq(hth_prefill_factor(&past, HTH_PREFILL_TP, 512), 1);
+    cr_assert_eq(hth_prefill_factor(&past, HTH_PREFILL_SINGLE, 512), 1);
+    for (int i = 0; i < 12; i++)
+        hth_prefill_learn(&past, HTH_PREFILL_KVR, 512, 0.5);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 512), 0.5,
+                       1e-3);
+    /* Nonsense is not learnt, and no one prompt says all. */
+    hth_prefill_learn(&past, HTH_PREFILL_TP, 512, -1);
+    hth_prefill_learn(&past, HTH_PREFILL_TP, 512, NAN);
+    hth_prefill_learn(&past, HTH_PREFILL_MODES, 512, 3);
+    cr_assert_eq(hth_prefill_factor(&past, HTH_PREFILL_TP, 512), 1);
+    hth_prefill_learn(&past, HTH_PREFILL_TP, UINT32_MAX, 1e9);
+    cr_assert_leq(hth_prefill_factor(&past, HTH_PREFILL_TP, 512), 16 + 1e-9);
+}
+
+/* Devices that are k times slower than they said, each mode in its own way:
+ * auto comes to the best mode, and predicts it. */
+Test(prefill, auto_learns_what_the_model_does_not_see)
+{
+    static const double truth[HTH_PREFILL_AUTO] = {1.1, 2.4, 2.9, 2.1, 3.5, 1};
+    struct hth_prefill_memory memory = {.table = {.ranks = 4}};
+    struct hth_prefill_choice c = {0}, model;
+    struct hth_prompt p = {0, 2048};
+    double best = INFINITY, took = 0;
+    struct rig g;
+
+    open_rig(&g, 4, 1e9);
+    cr_assert_eq(
+        hth_prefill_choose(&g.load, &p, HTH_PREFILL_AUTO, NULL, &model), 0);
+    for (uint32_t m = 0; m < HTH_PREFILL_AUTO; m++)
+        best = fmin(best, model.by_mode_s[m] * truth[m]);
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(
+            hth_prefill_choose(&g.load, &p, HTH_PREFILL_AUTO, &memory, &c), 0);
+        took = c.model_s * truth[c.mode];
+        hth_prefill_learn(&memory.past, c.mode, p.count, took / c.model_s);
+    }
+    cr_assert_leq(took, best * 1.1, "%s %f %f", hth_prefill_mode_text(c.mode),
+                  took, best);
+    cr_assert_float_eq(c.predicted_s, took, took * 0.05);
+}
+
+/* By hand: 4096 rows in chunks of 512 over three links of 12.5 MB/s into one
+ * interface; sums of 2 MiB in 32 pieces go back while the others come. */
+Test(prefill, steps_cost_what_their_bytes_cost)
+{
+    struct hth_prefill_time t;
+    struct hth_prompt p = {0, 512};
+    double sum, out, rows;
+    struct rig g;
+
+    open_rig(&g, 4, 12.5e6);
+    hth_prefill_time_tp(&g.load, &p, &t);
+    sum = 3 * 512 * 4096 / 12.5e6 * (1 + 1.0 / 32) + 4e-4;
+    out = 3 * 512 * 8192 / 12.5e6 + 2e-4;
+    rows = (512 * 3e-4 + 512 * 513 / 2 * 3e-8 + 5e-5) / 4;
+    cr_assert_float_eq(t.first_token_s, 32 * sum + out + 16 * rows, 1e-6);
+}

@@ -138,6 +138,39 @@ Test(spread, causal_work_is_even)
         }
 }
 
+/* The work of a round, all ranks together, most over least round; the longest
+ * rank of each round is as even. */
+Test(spread, rounds_are_even)
+{
+    for (uint32_t m = HTH_PREFILL_STRIPED; m <= HTH_PREFILL_ZIGZAG; m++)
+        for (uint32_t p = 2; p <= 4; p++)
+            for (uint32_t c = 4; c <= 512; c *= 2) {
+                struct hth_spread s = make(m, even, p, p * c);
+                uint32_t *scratch = calloc(2 * c, sizeof *scratch);
+                uint64_t all[2] = {UINT64_MAX, 0}, one[2] = {UINT64_MAX, 0};
+
+                for (uint32_t round = 0; round < p; round++) {
+                    uint64_t sum = 0, most = 0;
+
+                    for (uint32_t j = 0; j < p; j++) {
+                        uint64_t n = hth_spread_pairs(
+                            &s, j, (j + p - round) % p, scratch);
+
+                        sum += n;
+                        most = n > most ? n : most;
+                    }
+                    all[0] = sum < all[0] ? sum : all[0];
+                    all[1] = sum > all[1] ? sum : all[1];
+                    one[0] = most < one[0] ? most : one[0];
+                    one[1] = most > one[1] ? most : one[1];
+                }
+                free(scratch);
+                cr_assert_leq((double)all[1] / (double)all[0], 1 + 2.0 / c,
+                              "%s p %u c %u", hth_prefill_mode_text(m), p, c);
+                cr_assert_leq((double)one[1] / (double)one[0], 1 + 2.0 / c);
+            }
+}
+
 /* The attention phase's critical path: in each round all wait for the one
  * with most pairs. 16384 tokens on four ranks. */
 static uint64_t critical_path(uint32_t mode, uint32_t p, uint32_t n)
