@@ -2,10 +2,12 @@
  * which it and, when they are done, the others take. */
 #include "kernels/deal.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "kernels/slice.h"
 
 #define LEARN_NS_MIN 50000u /* shorter deals measure the clock */
 #define LEARN_PART 0.3f     /* of the way to what was measured */
@@ -16,7 +18,9 @@ struct lane {
     _Alignas(HTH_MEM_ALIGN) _Atomic uint32_t next;
     uint32_t end;
     _Alignas(HTH_MEM_ALIGN) struct hth_deal_work work;
-    uint64_t begin_ns; /* 0: not here yet */
+    uint64_t begin_ns;      /* 0: not here yet */
+    struct hth_slice slice; /* over all deals */
+    bool leaves;            /* to yield */
 };
 
 struct hth_deal {
@@ -86,8 +90,14 @@ bool hth_deal_take(struct hth_deal *d, uint32_t thread, uint32_t *tile)
     struct lane *mine = &d->lane[thread];
     uint32_t from = thread;
 
-    if (mine->begin_ns == 0)
+    if (mine->begin_ns == 0) {
         mine->begin_ns = hth_now_ns();
+        hth_slice_wake(&mine->slice, mine->begin_ns);
+    } else if (thread > 0 && hth_slice_due(&mine->slice, hth_now_ns())) {
+        mine->work.ns = mine->slice.seen_ns - mine->begin_ns;
+        mine->leaves = true;
+        return false;
+    }
     for (uint32_t i = 0; i < d->threads; i++) {
         if (take_from(&d->lane[from], tile)) {
             mine->work.tiles++;
@@ -99,22 +109,38 @@ bool hth_deal_take(struct hth_deal *d, uint32_t thread, uint32_t *tile)
     return false;
 }
 
+void hth_deal_rest(struct hth_deal *d, uint32_t thread)
+{
+    struct lane *mine = &d->lane[thread];
+
+    if (!mine->leaves)
+        return;
+    mine->leaves = false;
+    (void)sched_yield();
+    hth_slice_back(&mine->slice, hth_now_ns());
+}
+
+/* Threads that were there divide among themselves what they had. */
 void hth_deal_learn(float *share, const struct hth_deal_work *work,
                     uint32_t threads)
 {
-    float speeds = 0.0f, sum = 0.0f;
+    float speeds = 0.0f, there = 0.0f, sum = 0.0f;
 
     for (uint32_t i = 0; i < threads; i++)
-        if (work[i].tiles > 0)
+        if (work[i].tiles > 0) {
             speeds += (float)work[i].tiles / (float)(work[i].ns + 1);
+            there += share[i];
+        }
     if (speeds <= 0.0f)
         return;
     for (uint32_t i = 0; i < threads; i++) {
         float now = (float)work[i].tiles / (float)(work[i].ns + 1) / speeds;
 
+        now *= there;
         now = now < share[i] / 2 ? share[i] / 2 : now;
         now = now > share[i] * 2 ? share[i] * 2 : now;
-        share[i] += LEARN_PART * (now - share[i]);
+        if (work[i].tiles > 0)
+            share[i] += LEARN_PART * (now - share[i]);
         if (share[i] < SHARE_MIN / (float)threads)
             share[i] = SHARE_MIN / (float)threads;
         sum += share[i];

@@ -28,8 +28,13 @@ void hth_deal_close(struct hth_deal *d); /* NULL is fine */
 /* Deal out `tiles` tiles. */
 void hth_deal_begin(struct hth_deal *d, enum hth_deal_class class,
                     uint32_t tiles);
-/* The next tile for a thread; false when all are taken. */
+/* The next tile for a thread; false when all are taken, or when the thread is
+ * about to lose its CPU (slice.h): the others then do the rest, and it calls
+ * hth_deal_rest() as soon as nobody waits for it. Thread 0, which all wait for
+ * anyway, is always there. */
 bool hth_deal_take(struct hth_deal *d, uint32_t thread, uint32_t *tile);
+/* Yields where that is due, else costs nothing. The pool calls it. */
+void hth_deal_rest(struct hth_deal *d, uint32_t thread);
 /* All threads are done: learn from how long they took. */
 void hth_deal_end(struct hth_deal *d);
 

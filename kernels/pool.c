@@ -210,6 +210,7 @@ static void *worker_main(void *arg)
         p->fn(p->ctx, w->thread, p->threads);
         if (atomic_fetch_sub(&p->running, 1) == 1)
             gate_open(&p->done);
+        hth_deal_rest(p->deal, w->thread);
     }
 }
 

@@ -3,8 +3,10 @@
  *   deal_bench [THREADS [TILE_US]]
  * A step is 80 products of 32 tiles, as a token of a small model. The second
  * thread's CPU is shared with a loop that never rests, or not. Each line: the
- * median of 20 steps after 10, and over these the slowest thread's time at work
- * (waiting for a CPU included) over the mean of the threads. */
+ * median of 40 steps after 10, and over these the slowest thread's time over
+ * the mean. A thread's time is from the product's begin to the end of its last
+ * tile, whether it had a CPU or not; one that took no tile of a product was
+ * waited for by nobody and is not in that product's mean. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -15,7 +17,7 @@
 #include "base/limits.h"
 #include "kernels/pool.h"
 
-enum { PRODUCTS = 80, TILES = 32, WARM = 10, STEPS = 20, ROUNDS = 3 };
+enum { PRODUCTS = 80, TILES = 32, WARM = 10, STEPS = 40, ROUNDS = 3 };
 
 static uint64_t g_spins = 10000; /* of one tile */
 static _Atomic bool g_stop;
@@ -49,43 +51,67 @@ static void calibrate(uint64_t tile_us)
 }
 
 struct product {
-    struct hth_deal *deal;           /* NULL: an equal split */
-    uint64_t ns[HTH_THREADS_MAX][8]; /* a line each; at work in this step */
+    struct hth_deal *deal; /* NULL: an equal split */
+    uint64_t begin_ns;
+    uint64_t end_ns[HTH_THREADS_MAX][8]; /* a line each; 0: no tile */
+    double most_ns, mean_ns;             /* summed over products */
 };
 
 static void equal_split(void *ctx, uint32_t thread, uint32_t threads)
 {
     struct product *p = ctx;
-    uint64_t first, count, t0 = hth_now_ns();
+    uint64_t first, count;
 
     hth_split(TILES, 1, thread, threads, &first, &count);
     for (uint64_t i = 0; i < count; i++)
         compute(g_spins);
-    p->ns[thread][0] += hth_now_ns() - t0;
+    p->end_ns[thread][0] = hth_now_ns();
 }
 
 static void dealt(void *ctx, uint32_t thread, uint32_t threads)
 {
     struct product *p = ctx;
-    uint64_t t0 = hth_now_ns();
     uint32_t tile;
+    bool any = false;
 
     (void)threads;
-    while (hth_deal_take(p->deal, thread, &tile))
+    for (; hth_deal_take(p->deal, thread, &tile); any = true)
         compute(g_spins);
-    p->ns[thread][0] += hth_now_ns() - t0;
+    if (any)
+        p->end_ns[thread][0] = hth_now_ns();
+}
+
+static void add_times(struct product *p, uint32_t threads)
+{
+    double most = 0, sum = 0, there = 0;
+
+    for (uint32_t t = 0; t < threads; t++) {
+        double ns = (double)(p->end_ns[t][0] - p->begin_ns);
+
+        if (p->end_ns[t][0] == 0)
+            continue;
+        most = ns > most ? ns : most;
+        sum += ns;
+        there += 1;
+    }
+    p->most_ns += most;
+    p->mean_ns += sum / there;
 }
 
 static void step(struct hth_pool *pool, struct product *p)
 {
     for (int i = 0; i < PRODUCTS; i++) {
+        for (uint32_t t = 0; t < hth_pool_threads(pool); t++)
+            p->end_ns[t][0] = 0;
+        p->begin_ns = hth_now_ns();
         if (p->deal == NULL) {
             hth_pool_run(pool, equal_split, p);
-            continue;
+        } else {
+            hth_deal_begin(p->deal, HTH_DEAL_DECODE, TILES);
+            hth_pool_run_any(pool, dealt, p);
+            hth_deal_end(p->deal);
         }
-        hth_deal_begin(p->deal, HTH_DEAL_DECODE, TILES);
-        hth_pool_run_any(pool, dealt, p);
-        hth_deal_end(p->deal);
+        add_times(p, hth_pool_threads(pool));
     }
 }
 
@@ -100,27 +126,21 @@ static void measure(struct hth_pool *pool, struct hth_deal *deal,
                     const char *what)
 {
     static struct product p;
-    uint32_t threads = hth_pool_threads(pool);
-    double ms[STEPS], most = 0, sum = 0;
+    double ms[STEPS];
 
     p = (struct product){.deal = deal};
     for (int s = -WARM; s < STEPS; s++) {
         uint64_t t0 = hth_now_ns();
 
         if (s == 0)
-            for (uint32_t t = 0; t < threads; t++)
-                p.ns[t][0] = 0;
+            p.most_ns = p.mean_ns = 0;
         step(pool, &p);
         if (s >= 0)
             ms[s] = (double)(hth_now_ns() - t0) / 1e6;
     }
-    for (uint32_t t = 0; t < threads; t++) {
-        most = (double)p.ns[t][0] > most ? (double)p.ns[t][0] : most;
-        sum += (double)p.ns[t][0];
-    }
     qsort(ms, STEPS, sizeof *ms, ascending);
     printf("  %-12s %7.2f ms a step [%.2f to %.2f], slowest/mean %.2f", what,
-           ms[STEPS / 2], ms[0], ms[STEPS - 1], most / (sum / threads));
+           ms[STEPS / 2], ms[0], ms[STEPS - 1], p.most_ns / p.mean_ns);
     if (deal != NULL)
         printf(", share of thread 1: %.2f",
                (double)hth_deal_share(deal, HTH_DEAL_DECODE, 1));

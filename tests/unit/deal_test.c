@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "kernels/deal.h"
 #include "kernels/pool.h"
+#include "kernels/slice.h"
 
 enum { THREADS = 4, TILES = 1000 };
 
@@ -103,16 +104,105 @@ Test(deal, one_bad_run_is_not_believed)
     struct hth_deal_work absent[THREADS] = {
         {300, 1000}, {300, 1000}, {300, 1000}, {0, 0}};
     struct hth_deal_work nobody[THREADS] = {{0, 0}};
+    float before;
 
     hth_deal_learn(share, work, THREADS);
     cr_assert(share[3] > 0.19f && share[3] < 0.25f);
     hth_deal_learn(share, absent, THREADS);
     cr_assert(share[3] > 0.15f && share[3] < 0.22f);
+    before = share[3];
     for (int i = 0; i < 1000; i++)
         hth_deal_learn(share, absent, THREADS);
-    cr_assert(share[3] > 0.0f);
+    cr_assert_float_eq(share[3], before, 1e-3f);
     hth_deal_learn(share, nobody, THREADS);
-    cr_assert(share[3] > 0.0f);
+    cr_assert_float_eq(share[3], before, 1e-3f);
+}
+
+/* ---- slices ----------------------------------------------------------------
+ */
+
+enum { US = 1000, MS = 1000 * US, TILE = 15 * US };
+
+/* Time of one CPU that a thread shares with an endless loop: both get 4 ms in
+ * turn, ended by a tick; or the thread's own. A tile that meets the end of a
+ * slice ends 4 ms later. */
+struct cpu {
+    uint64_t now, slice_end;
+    bool shared;
+    uint32_t cuts, yields;
+};
+
+static void run_for(struct cpu *c, uint64_t ns)
+{
+    c->now += ns;
+    if (!c->shared || c->now < c->slice_end)
+        return;
+    c->now += 4 * MS;
+    c->slice_end += 8 * MS;
+    c->cuts++;
+}
+
+static void yield_cpu(struct cpu *c)
+{
+    c->yields++;
+    c->now += 2 * US;
+    if (!c->shared)
+        return;
+    c->now = c->slice_end + 4 * MS;
+    c->slice_end += 8 * MS;
+}
+
+static void work(struct hth_slice *s, struct cpu *c, uint64_t ns)
+{
+    uint64_t until = c->now + ns;
+
+    while (c->now < until) {
+        run_for(c, TILE);
+        if (!hth_slice_due(s, c->now))
+            continue;
+        yield_cpu(c);
+        hth_slice_back(s, c->now);
+    }
+}
+
+Test(slice, gives_the_cpu_away_before_it_is_taken)
+{
+    struct hth_slice s = {0};
+    struct cpu c = {.now = 1000 * (uint64_t)MS};
+
+    hth_slice_wake(&s, c.now);
+    work(&s, &c, 1000 * (uint64_t)MS);
+    cr_assert_eq(c.yields, 0u); /* a CPU of its own: never */
+
+    c.shared = true;
+    c.slice_end = c.now + 4 * MS;
+    work(&s, &c, 80 * (uint64_t)MS);
+    c.cuts = c.yields = 0;
+    work(&s, &c, 8000 * (uint64_t)MS); /* a thousand slices */
+    cr_assert_lt(c.cuts, 100u);
+    cr_assert_gt(c.yields, 900u);
+
+    c.shared = false; /* the neighbour is gone: forgotten after a few looks */
+    c.yields = 0;
+    work(&s, &c, 1000 * (uint64_t)MS);
+    cr_assert_lt(c.yields, 10u);
+    cr_assert_eq(s.length_ns, 0u);
+}
+
+/* Neither long tiles nor a long wait for work look like a neighbour. */
+Test(slice, knows_long_tiles_and_waits_from_lost_time)
+{
+    struct hth_slice s = {0};
+    uint64_t now = 1000 * (uint64_t)MS;
+
+    hth_slice_wake(&s, now);
+    for (int i = 0; i < 100; i++)
+        cr_assert_not(hth_slice_due(&s, now += (i % 3 + 2) * (uint64_t)MS));
+    for (int i = 0; i < 100; i++) {
+        hth_slice_wake(&s, now += 30 * (uint64_t)MS);
+        cr_assert_not(hth_slice_due(&s, now += 4 * (uint64_t)MS));
+    }
+    cr_assert_eq(s.length_ns, 0u);
 }
 
 /* ---- runs that do not wait --------------------------------------------------
