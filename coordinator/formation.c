@@ -77,6 +77,18 @@ static uint32_t missing(const struct hth_formation_rule *rule,
     return n;
 }
 
+/* Is a rank of the session known by its data link alone? Its control connection
+ * comes back or the link fails; until then a larger session would lose it. */
+static bool hangs_on_link(const struct hth_formation_view *v)
+{
+    uint32_t r;
+
+    for (r = 1; r < v->current_ranks; r++)
+        if (hth_member_on_link(at(v, v->current[r])))
+            return true;
+    return false;
+}
+
 /* The time of the last joining among usable devices. */
 static uint64_t last_joined(const struct hth_formation_rule *rule,
                             const struct hth_formation_view *v)
@@ -186,7 +198,8 @@ void hth_formation_decide(const struct hth_formation_rule *rule,
 
     memset(out, 0, sizeof *out);
     kept = keeps(rule, v, out);
-    if (kept && (out->act == HTH_FORM_WAIT || explicit_shares || !v->idle))
+    if (kept && (out->act == HTH_FORM_WAIT || explicit_shares || !v->idle ||
+                 hangs_on_link(v)))
         return;
     out->ranks = pick(rule, v, want, out->member);
     if (kept && (out->ranks <= v->current_ranks ||

@@ -250,6 +250,28 @@ Test(formation, a_broken_control_connection_is_left_to_the_link)
     cr_assert_eq(decide(&automatic, ranks, false), HTH_FORM_WAIT);
 }
 
+/* Two that join meanwhile would make a larger session without it. */
+Test(formation, does_not_grow_past_a_device_on_its_link)
+{
+    int a = join("A", 1, 11);
+    uint32_t ranks;
+
+    now += 1500;
+    cr_assert_eq(decide(&automatic, 0, true), HTH_FORM_NEW);
+    ranks = adopt();
+    report(a, HTH_NODE_READY, 7);
+    m.v[a].linked = true;
+    cr_assert_not(hth_members_gone(&m, a, now));
+    join("B", 1, 12);
+    join("C", 1, 13);
+    now += 1500;
+    cr_assert_eq(decide(&automatic, ranks, true), HTH_FORM_KEEP);
+    join("A", 1, 14);
+    now += 1500;
+    cr_assert_eq(decide(&automatic, ranks, true), HTH_FORM_NEW);
+    cr_assert_eq(f.ranks, 4);
+}
+
 Test(formation, shares_want_all_their_ranks)
 {
     struct hth_formation_rule rule = automatic;
