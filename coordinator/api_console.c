@@ -93,6 +93,7 @@ static void put_device(struct hth_buf *b, const struct hth_msg_node *n)
     hth_json_field(b, "version", n->version);
     hth_json_field_number(b, "seen_ms_ago", (double)n->seen_ms_ago);
     hth_json_field_number(b, "sent_bytes", (double)n->sent_bytes);
+    hth_json_field_number(b, "round_trip_s", (double)n->round_trip_ns / 1e9);
     put_time(b, &n->phases);
     hth_put_u8(b, '}');
 }

@@ -213,9 +213,19 @@ enum api_finish {
     FINISH_COUNT
 };
 
+/* What devices count anew with every session, added up over sessions. */
+#define API_NODE_COUNTS 6u
+
+struct api_node_counts {
+    char device[HTH_DEVICE_ID_SIZE];
+    uint64_t last[API_NODE_COUNTS], before[API_NODE_COUNTS];
+};
+
 struct api_metrics {
     uint64_t requests[FINISH_COUNT];
     struct api_histogram first, token, whole, queue;
+    struct api_node_counts node[HTH_DEVICES_MAX];
+    uint32_t nodes;
 };
 
 /* api_metrics.c: a call is over. */

@@ -195,12 +195,20 @@ static double seen(const struct hth_msg_node *n)
     return (double)n->seen_ms_ago / 1e3;
 }
 
+static double round_trip(const struct hth_msg_node *n)
+{
+    return (double)n->round_trip_ns / 1e9;
+}
+
 static const struct row rows[] = {
     {"node_up", "gauge", "1 while the device serves its share.", is_up},
     {"node_memory_bytes", "gauge", "Memory the device offers.", memory_bytes},
     {"node_shard_bytes", "gauge", "Weights the device holds.", shard_bytes},
     {"node_share_ratio", "gauge", "The device's share of the model.", share},
-    {"node_last_seen_seconds", "gauge", "Since its last message.", seen}};
+    {"node_last_seen_seconds", "gauge", "Since its last message.", seen},
+    {"node_rtt_seconds", "gauge",
+     "A heartbeat to the coordinator and back; 0 where there is none.",
+     round_trip}};
 
 static void put_row(struct hth_buf *b, const struct hth_msg_nodes *m,
                     const struct row *r)
@@ -219,6 +227,82 @@ static void put_row(struct hth_buf *b, const struct hth_msg_nodes *m,
     }
 }
 
+/* A device's own counts begin again with every session. Here what was last
+ * seen of a session that is over is kept, so that a counter only grows. */
+static const struct api_node_counts *count_node(struct api_metrics *m,
+                                                const struct hth_msg_node *n)
+{
+    const struct hth_phases *p = &n->phases;
+    const uint64_t now[API_NODE_COUNTS] = {p->compute_ns, p->transfer_ns,
+                                           p->wait_ns,    p->disk_ns,
+                                           p->sent_bytes, p->received_bytes};
+    struct api_node_counts *c;
+    uint32_t i = 0;
+
+    while (i < m->nodes && strcmp(m->node[i].device, n->device) != 0)
+        i++;
+    if (i == HTH_DEVICES_MAX)
+        return NULL;
+    c = &m->node[i];
+    if (i == m->nodes) {
+        memcpy(c->device, n->device, sizeof c->device);
+        m->nodes++;
+    }
+    for (i = 0; i < API_NODE_COUNTS; i++) {
+        if (now[i] < c->last[i])
+            c->before[i] += c->last[i];
+        c->last[i] = now[i];
+    }
+    return c;
+}
+
+/* One counter of all devices, with values first to first + n - 1 of theirs. */
+struct count_row {
+    const char *name, *help, *key, *value[4];
+    uint32_t first, n;
+    double unit;
+};
+
+static const struct count_row count_rows[] = {
+    {"node_phase_seconds_total",
+     "Time in steps, by what it was for.",
+     "phase",
+     {"compute", "transfer", "wait", "disk"},
+     0,
+     4,
+     1e-9},
+    {"comm_bytes_total",
+     "Payload over data links with the coordinator.",
+     "dir",
+     {"sent", "received"},
+     4,
+     2,
+     1}};
+
+static void put_count(struct hth_buf *b, const struct hth_msg_nodes *m,
+                      struct api_metrics *counts, const struct count_row *r)
+{
+    const struct api_node_counts *c;
+    struct hth_msg_node n;
+    struct hth_cursor at;
+
+    head(b, r->name, "counter", r->help);
+    hth_cursor_init(&at, m->list.p, m->list.n);
+    while (hth_msg_node_next(&at, &n)) {
+        c = count_node(counts, &n);
+        for (uint32_t i = 0; c != NULL && i < r->n; i++) {
+            hth_put_printf(b, "hearth_%s{", r->name);
+            label(b, "node", n.name);
+            hth_put_printf(b, ",");
+            label(b, "id", n.device);
+            hth_put_printf(
+                b, ",%s=\"%s\"} %.17g\n", r->key, r->value[i],
+                (double)(c->before[r->first + i] + c->last[r->first + i]) *
+                    r->unit);
+        }
+    }
+}
+
 static void put_nodes(struct hth_buf *b, struct hth_api *a)
 {
     struct hth_msg *m = calloc(1, sizeof *m);
@@ -229,9 +313,12 @@ static void put_nodes(struct hth_buf *b, struct hth_api *a)
     if (m != NULL && a->o.cluster.nodes != NULL)
         a->o.cluster.nodes(a->o.cluster.ctx, &bytes);
     if (bytes.len > 0 &&
-        hth_msg_decode(m, bytes.data, bytes.len, NULL) == HTH_OK)
+        hth_msg_decode(m, bytes.data, bytes.len, NULL) == HTH_OK) {
         for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
             put_row(b, &m->u.nodes, &rows[i]);
+        for (i = 0; i < sizeof count_rows / sizeof count_rows[0]; i++)
+            put_count(b, &m->u.nodes, &a->metrics, &count_rows[i]);
+    }
     hth_buf_fini(&bytes);
     free(m);
 }

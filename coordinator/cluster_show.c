@@ -87,6 +87,7 @@ static void put_member(struct hth_cluster *c, int i, uint64_t now_ms,
     n.done_bytes = n.rank > 0 ? v->report.done_bytes : 0;
     n.sent_bytes = v->sent_bytes;
     n.seen_ms_ago = v->seen_ms > 0 ? now_ms - v->seen_ms : 0;
+    n.round_trip_ns = v->report.round_trip_ns;
     n.phases = v->report.phases;
     snprintf(n.text, sizeof n.text, "%s", v->why.text);
     hth_msg_put_node(list, &n);

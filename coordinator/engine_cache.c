@@ -37,10 +37,12 @@ static uint64_t waited(const struct hth_engine *e)
 
 static void publish_phases(struct hth_engine *e)
 {
-    uint64_t now = waited(e);
+    uint64_t now = waited(e), sent, received;
     struct hth_rank_stats s;
 
     hth_rank_note(e->rank, 0, now > e->waited_ns ? now - e->waited_ns : 0);
+    hth_engine__traffic(e, &sent, &received);
+    hth_rank_note_traffic(e->rank, sent, received);
     e->waited_ns = now;
     hth_rank_stats(e->rank, &s);
     atomic_store(&e->phase_steps, s.phases.steps);
@@ -48,6 +50,8 @@ static void publish_phases(struct hth_engine *e)
     atomic_store(&e->phase_ns[1], s.phases.transfer_ns);
     atomic_store(&e->phase_ns[2], s.phases.wait_ns);
     atomic_store(&e->phase_ns[3], s.phases.disk_ns);
+    atomic_store(&e->sent_bytes, s.phases.sent_bytes);
+    atomic_store(&e->received_bytes, s.phases.received_bytes);
 }
 
 void hth_engine_totals(struct hth_engine *e, struct hth_engine_totals *out)
@@ -64,6 +68,8 @@ void hth_engine_phases(struct hth_engine *e, struct hth_phases *out)
     out->transfer_ns = atomic_load(&e->phase_ns[1]);
     out->wait_ns = atomic_load(&e->phase_ns[2]);
     out->disk_ns = atomic_load(&e->phase_ns[3]);
+    out->sent_bytes = atomic_load(&e->sent_bytes);
+    out->received_bytes = atomic_load(&e->received_bytes);
 }
 
 /* Before a request's end is told, so that its caller sees what it left. */

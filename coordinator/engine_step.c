@@ -70,9 +70,10 @@ void hth_engine__traffic(const struct hth_engine *e, uint64_t *sent,
 {
     *sent = *received = 0;
     for (uint32_t i = 0; i + 1 < e->ranks; i++) {
-        struct hth_link_counters c;
+        struct hth_link_counters c = {0};
 
-        hth_link_counters(e->link[i], &c);
+        if (e->link[i] != NULL)
+            hth_link_counters(e->link[i], &c);
         *sent += c.payload_bytes_sent;
         *received += c.payload_bytes_received;
     }

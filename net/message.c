@@ -214,6 +214,8 @@ static void phase_fields(struct wire *w, struct hth_phases *p)
     f_u64(w, &p->transfer_ns);
     f_u64(w, &p->wait_ns);
     f_u64(w, &p->disk_ns);
+    f_u64(w, &p->sent_bytes);
+    f_u64(w, &p->received_bytes);
 }
 
 static void report_fields(struct wire *w, struct hth_msg_report *m)
@@ -224,6 +226,7 @@ static void report_fields(struct wire *w, struct hth_msg_report *m)
     f_u64(w, &m->total_bytes);
     f_u64(w, &m->fetched_bytes);
     f_u64(w, &m->memory_bytes);
+    f_u64(w, &m->round_trip_ns);
     phase_fields(w, &m->phases);
     f_i32(w, &m->status);
     f_text(w, m->text, sizeof m->text);
@@ -395,6 +398,7 @@ static void node_fields(struct wire *w, struct hth_msg_node *m)
     f_u64(w, &m->done_bytes);
     f_u64(w, &m->sent_bytes);
     f_u64(w, &m->seen_ms_ago);
+    f_u64(w, &m->round_trip_ns);
     phase_fields(w, &m->phases);
     f_text(w, m->text, sizeof m->text);
 }

@@ -177,6 +177,7 @@ struct hth_msg_report {
     uint64_t done_bytes, total_bytes; /* of the shard present */
     uint64_t fetched_bytes; /* received over the network for this session */
     uint64_t memory_bytes;  /* free now */
+    uint64_t round_trip_ns; /* of the last report and its OK; 0: the first */
     struct hth_phases phases;
     int32_t status; /* FAILED: why */
     char text[HTH_ERR_TEXT_MAX];
@@ -323,6 +324,7 @@ struct hth_msg_node {
     uint64_t shard_bytes, done_bytes; /* of this session */
     uint64_t sent_bytes;         /* weights sent to it since it connected */
     uint64_t seen_ms_ago;        /* since its last message */
+    uint64_t round_trip_ns;      /* of a heartbeat; 0: not known */
     struct hth_phases phases;    /* of this session */
     char text[HTH_ERR_TEXT_MAX]; /* why, in states LOST and FAILED */
 };

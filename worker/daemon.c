@@ -98,6 +98,7 @@ static void *report_main(void *arg)
     struct daemon *w = arg;
     struct hth_uplink_slot slot = {0};
     struct hth_msg ask, answer;
+    uint64_t round_trip_ns = 0, began_ns;
 
     if (hth_uplink_slot_init(&slot, w->uplink, NULL) != HTH_OK)
         return NULL;
@@ -105,7 +106,10 @@ static void *report_main(void *arg)
         ask = (struct hth_msg){.type = HTH_MSG_REPORT};
         hth_duty_report(w->duty, &ask.u.report);
         ask.u.report.memory_bytes = hth_probe_memory();
-        (void)!hth_uplink_ask(&slot, &ask, HTH_MSG_OK, &answer, NULL);
+        ask.u.report.round_trip_ns = round_trip_ns;
+        began_ns = hth_now_ns();
+        if (hth_uplink_ask(&slot, &ask, HTH_MSG_OK, &answer, NULL) == HTH_OK)
+            round_trip_ns = hth_now_ns() - began_ns;
         wait_for_change(w);
     }
     hth_uplink_slot_fini(&slot);

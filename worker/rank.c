@@ -40,7 +40,7 @@ struct hth_rank {
     uint8_t *result;
     /* Snapshot for other threads. */
     _Atomic uint64_t steps, rows, compute_ns, reduce_ns, wait_ns, disk_ns;
-    _Atomic uint64_t kv_bytes;
+    _Atomic uint64_t kv_bytes, sent_bytes, received_bytes;
 };
 
 static const struct hth_share *my_share(const struct hth_rank *r)
@@ -402,6 +402,14 @@ static uint64_t waited(const struct hth_link *link)
     return c.wait_ns;
 }
 
+static void note_traffic(struct hth_rank *r, const struct hth_link *link)
+{
+    struct hth_link_counters c;
+
+    hth_link_counters(link, &c);
+    hth_rank_note_traffic(r, c.payload_bytes_sent, c.payload_bytes_received);
+}
+
 static int run_step(struct hth_rank *r, struct hth_link *link,
                     struct hth_err *err)
 {
@@ -420,6 +428,7 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
         hth_rank_note(r, b.rows, waited(link) - before);
     if (rc == HTH_OK)
         rc = send_result(r, link, err);
+    note_traffic(r, link);
     if (rc != HTH_OK)
         return fail_step(r, link, rc, err);
     hth_rank_tell(r);
@@ -519,6 +528,14 @@ void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns)
                           memory_order_relaxed);
 }
 
+void hth_rank_note_traffic(struct hth_rank *r, uint64_t sent_bytes,
+                           uint64_t received_bytes)
+{
+    atomic_store_explicit(&r->sent_bytes, sent_bytes, memory_order_relaxed);
+    atomic_store_explicit(&r->received_bytes, received_bytes,
+                          memory_order_relaxed);
+}
+
 void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
 {
     uint64_t reduce = atomic_load_explicit(&r->reduce_ns, memory_order_relaxed);
@@ -531,6 +548,9 @@ void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
     p->disk_ns = atomic_load_explicit(&r->disk_ns, memory_order_relaxed);
     p->wait_ns = p->wait_ns < reduce ? p->wait_ns : reduce;
     p->transfer_ns = reduce - p->wait_ns;
+    p->sent_bytes = atomic_load_explicit(&r->sent_bytes, memory_order_relaxed);
+    p->received_bytes =
+        atomic_load_explicit(&r->received_bytes, memory_order_relaxed);
     out->kv_bytes = atomic_load_explicit(&r->kv_bytes, memory_order_relaxed);
     out->weight_bytes = r->weight_bytes;
 }

@@ -108,6 +108,9 @@ void hth_rank_forget(struct hth_rank *r);
 /* A step is over, of which wait_ns went by with nothing to send or receive:
  * for stats. The thread that ran it. */
 void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns);
+/* Payload over its links so far, for stats. The same thread. */
+void hth_rank_note_traffic(struct hth_rank *r, uint64_t sent_bytes,
+                           uint64_t received_bytes);
 
 struct hth_rank_stats {
     uint64_t rows;

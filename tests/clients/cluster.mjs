@@ -52,7 +52,7 @@ async function freePair() {
 }
 
 export class Cluster {
-  // {model, workers, args: of serve, key}
+  // {model, workers, args: of serve, key, via: the address that workers join}
   constructor(o = {}) {
     this.o = { model: path.join(MODELS, 'tale-q8_0.gguf'), workers: 0,
       args: [], key: KEY, ...o };
@@ -96,7 +96,7 @@ export class Cluster {
     const name = `worker-${i}`;
     const args = ['worker', '--state-dir', path.join(this.dir, name),
       '--store', path.join(this.dir, name + '.store'), '--name', name,
-      '--threads', '1', '--join', `127.0.0.1:${this.port}`];
+      '--threads', '1', '--join', `${this.o.via ?? '127.0.0.1'}:${this.port}`];
     if (!fs.existsSync(path.join(this.dir, name))) {
       const line = this.hearth('pair', '--state-dir', path.join(this.dir, 'c'));
       const code = /--code (\S+)/.exec(line)[1];

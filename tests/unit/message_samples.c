@@ -56,7 +56,8 @@ static void fill_report(struct hth_msg_report *m)
     m->total_bytes = 20;
     m->fetched_bytes = 5;
     m->memory_bytes = 1000;
-    m->phases = (struct hth_phases){3, 4, 5, 6, 7};
+    m->phases = (struct hth_phases){3, 4, 5, 6, 7, 8, 9};
+    m->round_trip_ns = 250000;
     m->status = HTH_EHASH;
     snprintf(m->text, sizeof m->text, "block 3 differs");
 }
