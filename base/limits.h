@@ -36,6 +36,14 @@
 #define HTH_VOCAB_MAX (1u << 20)
 #define HTH_EXPERTS_MAX 1024u
 
+/* LoRA adapters */
+#define HTH_LORAS_MAX 64u        /* known to one coordinator */
+#define HTH_LORA_NONE UINT32_MAX /* no adapter's number */
+#define HTH_LORA_TEXT_MAX 512u   /* a list of names and scales, with the NUL */
+#define HTH_LORA_SET_MAX 8u      /* added up for one request */
+#define HTH_LORA_RANK_MAX 1024u  /* rows of an A */
+#define HTH_LORA_BYTES_MAX (8ull << 30) /* one device's slice of one */
+
 /* GGUF */
 #define HTH_GGUF_SPLITS_MAX 256u
 #define HTH_GGUF_KVS_MAX 65536u

@@ -129,6 +129,8 @@ static int open_cluster(struct hth_local *l, struct hth_err *err)
         .store_dir = l->own_store[0] != '\0' ? l->own_store : NULL,
         .name = "local-0",
         .no_compute = o->shares[0] <= 0.0,
+        .loras = o->loras,
+        .lora_count = o->lora_count,
     };
 
     memcpy(c.shares, o->shares, sizeof c.shares);

@@ -19,16 +19,18 @@ struct hth_local;
 
 struct hth_local_opts {
     const char *model_path;
-    double shares[HTH_RANKS_MAX]; /* [ranks], rank 0 first */
-    uint32_t ranks;               /* >= 1 */
-    uint32_t wire;                /* enum hth_wire */
-    uint32_t prefill;             /* enum hth_prefill_mode */
-    uint32_t kv_type;             /* HTH_F16, HTH_F32, HTH_Q8_0 */
-    uint32_t ctx;                 /* 0: the model's */
-    uint32_t threads;             /* of each rank; 0: cores / ranks */
-    uint64_t memory_bytes;        /* of each rank; 0: what is free */
-    const char *store_dir;        /* kept; NULL: temporary */
-    const char *log_level;        /* of the workers, as text */
+    double shares[HTH_RANKS_MAX];           /* [ranks], rank 0 first */
+    uint32_t ranks;                         /* >= 1 */
+    uint32_t wire;                          /* enum hth_wire */
+    uint32_t prefill;                       /* enum hth_prefill_mode */
+    uint32_t kv_type;                       /* HTH_F16, HTH_F32, HTH_Q8_0 */
+    uint32_t ctx;                           /* 0: the model's */
+    uint32_t threads;                       /* of each rank; 0: cores / ranks */
+    uint64_t memory_bytes;                  /* of each rank; 0: what is free */
+    const char *store_dir;                  /* kept; NULL: temporary */
+    const char *log_level;                  /* of the workers, as text */
+    const char *loras[HTH_OPT_REPEATS_MAX]; /* adapters, as --lora has them */
+    uint32_t lora_count;
 };
 
 /* Fill *opts from --model, --local, --shares, --wire, --kv, --threads,

@@ -127,6 +127,7 @@ static int fill_http(struct serve_http *h, const struct hth_args *args,
 static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
                      char *state, struct hth_err *err)
 {
+    static const char *loras[HTH_OPT_REPEATS_MAX]; /* one cluster a process */
     int rc;
 
     memset(o, 0, sizeof *o);
@@ -146,6 +147,13 @@ static int fill_opts(struct hth_cluster_opts *o, const struct hth_args *args,
     o->parallel_max = (uint32_t)hth_args_int(args, "parallel");
     o->waiting_max = (uint32_t)hth_args_int(args, "queue");
     o->progress = true;
+    o->loras = loras;
+    o->lora_count = hth_args_count(args, "lora");
+    for (uint32_t i = 0; i < o->lora_count; i++)
+        loras[i] = hth_args_at(args, "lora", i);
+    o->lora_dir = hth_args_text(args, "lora-dir");
+    o->lora_bytes = hth_args_size(args, "lora-memory");
+    o->loras_max = (uint32_t)hth_args_int(args, "max-loras");
     rc = fill_shares(o, args, err);
     return rc == HTH_OK ? hth_state_option(args, "coordinator", state,
                                            &o->state_dir, err)

@@ -30,7 +30,22 @@ int hth_verb_synth(const struct hth_args *args, struct hth_err *err)
         .progress = hth_err_is_terminal() ? on_progress : NULL,
         .progress_ctx = &shown,
     };
-    int rc = hth_synth_write(&opts, hth_args_text(args, "output"), err);
+    struct hth_synth_lora_opts lora = {
+        .model_path = hth_args_text(args, "lora"),
+        .type = opts.type,
+        .rank = (uint32_t)hth_args_int(args, "rank"),
+        .seed = opts.seed};
+    int rc;
+
+    if (hth_args_origin(args, "type") == HTH_ORIGIN_DEFAULT)
+        lora.type = "F16";
+    if ((lora.model_path != NULL) == (opts.shape != NULL))
+        return hth_fail(err, HTH_EUSAGE,
+                        "synth needs --shape SHAPE for a model, or --lora "
+                        "MODEL for an adapter");
+    if (lora.model_path != NULL)
+        return hth_synth_lora(&lora, hth_args_text(args, "output"), err);
+    rc = hth_synth_write(&opts, hth_args_text(args, "output"), err);
 
     if (shown != 0)
         fputc('\n', stderr);

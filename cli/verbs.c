@@ -83,6 +83,12 @@
 
 /* ---- the verbs ----------------------------------------------------------- */
 
+#define ROW_LORA_LOCAL                                                     \
+    ROW("lora", 0, TEXT, "[NAME=]FILE[:SCALE]", .repeats = true,           \
+        .help = "Add this LoRA adapter (GGUF) to the model, its effect "   \
+                "times SCALE (1). Without -m: NAME[:SCALE] of an adapter " \
+                "that the coordinator has. May be repeated.")
+
 static const struct hth_opt serve_opts[] = {
     ROW_MODEL,
     ROW("bind", 'b', TEXT, "ADDR",
@@ -109,6 +115,18 @@ static const struct hth_opt serve_opts[] = {
         .help = "Keep long contexts in DIR, so that they survive a restart: "
                 "while nothing runs, each device writes its part. Default: "
                 "none are kept."),
+    ROW("lora", 0, TEXT, "[NAME=]FILE[:SCALE]", .repeats = true,
+        .help = "Load this LoRA adapter (GGUF); requests that name no adapter "
+                "get it times SCALE (1; 0: only those that name it). May be "
+                "repeated."),
+    ROW("lora-dir", 0, DIR, "DIR",
+        .help = "Let clients load adapters from DIR, and unload them, over "
+                "HTTP. Default: they may not."),
+    ROW("lora-memory", 0, SIZE, "SIZE",
+        .help = "Memory for adapters on each device. Default: what those of "
+                "--lora take, and 256 MiB more with --lora-dir."),
+    ROW("max-loras", 0, INT, "N", .fallback = "64", .min = 1,
+        .max = HTH_LORAS_MAX, .help = "Adapters at a time."),
     ROW("http-port", 0, INT, "N", .min = 1, .max = 65535,
         .help = "Port of the HTTP service (API and console). Default: --port "
                 "plus 10."),
@@ -217,6 +235,7 @@ static const struct hth_opt run_opts[] = {
         .help = "Add V to the logit of token ID; -inf forbids it."),
     ROW("stop", 0, TEXT, "TEXT", .repeats = true,
         .help = "Stop before this text. May be given up to 16 times."),
+    ROW_LORA_LOCAL,
     ROW_SPECIAL,
     FLAG("ignore-end", 0, .help = "Go on after an end-of-text token."),
     FLAG("ids", 0, .help = "Print token ids instead of text."),
@@ -425,7 +444,7 @@ static const struct hth_opt profile_opts[] = {
 };
 
 static const struct hth_opt synth_opts[] = {
-    ROW("shape", 0, TEXT, "SHAPE", .required = true,
+    ROW("shape", 0, TEXT, "SHAPE",
         .help = "A preset (tiny, llama-1b, llama-8b, llama-70b, qwen3-0.6b, "
                 "qwen3-30b-a3b) or d=...,layers=...,heads=...,kv=...,ff=...,"
                 "vocab=..."),
@@ -436,6 +455,12 @@ static const struct hth_opt synth_opts[] = {
         .help = "The GGUF file to write."),
     ROW("seed", 0, INT, "N", .fallback = "1", .min = 0, .max = 9e18,
         .help = "The same seed gives the same file."),
+    ROW("lora", 0, FILE, "MODEL", .line_only = true,
+        .help =
+            "Instead of a model, write a LoRA adapter of random numbers "
+            "for all layers of this one; --type is F16 then, unless given."),
+    ROW("rank", 0, INT, "N", .fallback = "8", .min = 1,
+        .max = HTH_LORA_RANK_MAX, .help = "Rank of that adapter."),
     END,
 };
 

@@ -17,6 +17,7 @@
 #include "base/cursor.h"
 #include "base/status.h"
 #include "coordinator/engine.h"
+#include "coordinator/loras.h"
 #include "model/chat.h"
 #include "model/gguf.h"
 #include "model/spec.h"
@@ -55,9 +56,10 @@ struct hth_api_opts {
     const struct hth_spec *spec;
     const struct hth_tokenizer *tokenizer; /* NULL: no prompts */
     struct hth_engine *engine;
-    uint32_t ctx;           /* positions of one sequence */
-    uint32_t kv_type, wire; /* of plans: kernels/type.h, net/star.h */
-    uint32_t timeout_ms;    /* of one request, waiting included; 0: none */
+    struct hth_loras *loras; /* NULL: no adapters */
+    uint32_t ctx;            /* positions of one sequence */
+    uint32_t kv_type, wire;  /* of plans: kernels/type.h, net/star.h */
+    uint32_t timeout_ms;     /* of one request, waiting included; 0: none */
     struct hth_api_cluster cluster;
 };
 

@@ -266,8 +266,11 @@ int hth__ask_model(struct api_call *c, const json_t *o)
     if (v != NULL && !json_is_string(v))
         return hth__api_fault(&c->fault, "invalid_value", "model",
                               "model must be a string");
+    if (v != NULL && c->a->o.any_model)
+        (void)hth__ask_adapter_model(c, json_string_value(v));
     if (v == NULL || c->a->o.any_model || json_string_length(v) == 0 ||
-        names_model(json_string_value(v), model))
+        names_model(json_string_value(v), model) ||
+        hth__ask_adapter_model(c, json_string_value(v)))
         return 0;
     return hth__api_fault(&c->fault, "model_not_found", "model",
                           "there is no model %.120s here; there is: %.120s",

@@ -325,6 +325,9 @@ static void fill_request(const struct api_call *c, uint32_t i,
     r->grammar = c->grammar;
     r->client = c->client;
     r->priority = a->priority;
+    r->loras = a->lora.n;
+    memcpy(r->lora, a->lora.ask, sizeof r->lora);
+    r->variant = a->lora.variant;
     r->deadline_ms = c->a->o.timeout_ms;
     if (c->d->embed)
         r->generate_max = 0;
@@ -424,10 +427,10 @@ int hth__api_call_read(struct api_call *c, const char *text, size_t n)
         return hth__api_fault(&c->fault, "invalid_json", NULL,
                               "the body is no JSON: %s (line %d, column %d)",
                               why.text, why.line, why.column);
-    if (!json_is_object(c->body))
+    if (!json_is_object(c->body) && !c->d->list)
         return hth__api_fault(&c->fault, "invalid_json", NULL,
                               "the body must be a JSON object");
-    if (c->d->read(c) != 0)
+    if (c->d->read(c) != 0 || (!c->d->instant && hth__ask_adapters(c) != 0))
         HTH_ASSERT(c->fault.http != 0);
     return c->fault.http != 0 ? -1 : 0;
 }

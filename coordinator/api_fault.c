@@ -19,6 +19,7 @@ static const struct row {
     {"context_length_exceeded", 400, "invalid_request_error", 0},
     {"invalid_api_key", 401, "authentication_error", 0},
     {"origin_not_allowed", 403, "permission_error", 0},
+    {"not_allowed", 403, "permission_error", 0},
     {"model_not_found", 404, "not_found_error", 0},
     {"not_found", 404, "not_found_error", 0},
     {"method_not_allowed", 405, "invalid_request_error", 0},

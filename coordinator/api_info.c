@@ -58,16 +58,21 @@ void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x)
 /* ---- models ---------------------------------------------------------------
  */
 
-static void put_model(struct hth_buf *b, const struct hth_api *a)
+/* name: an adapter's, or NULL for the model itself. */
+static void put_model(struct hth_buf *b, const struct hth_api *a,
+                      const char *name)
 {
     hth_put_u8(b, '{');
-    hth_json_field(b, "id", a->o.model);
+    hth_json_field(b, "id", name != NULL ? name : a->o.model);
     hth_json_field(b, "object", "model");
     hth_json_field_number(b, "created", (double)a->started_s);
     hth_json_field(b, "owned_by", "hearth");
     hth_json_field(b, "root", a->o.model);
     hth_json_key(b, "parent");
-    hth_put_printf(b, "null");
+    if (name != NULL)
+        hth_json_cstr(b, a->o.model);
+    else
+        hth_put_printf(b, "null");
     hth_json_field_number(b, "max_model_len", a->o.ctx);
     hth_json_key(b, "meta");
     hth_put_u8(b, '{');
@@ -84,11 +89,17 @@ static void put_model(struct hth_buf *b, const struct hth_api *a)
 /* Codex reads the list beside data. */
 void hth__serve_models(struct hth_api *a, struct hth_http_exchange *x)
 {
+    struct hth_lora_info v;
     struct hth_buf b;
 
     hth_buf_init(&b, INFO_BYTES_MAX);
     hth_put_printf(&b, "{\"object\":\"list\",\"data\":[");
-    put_model(&b, a);
+    put_model(&b, a, NULL);
+    for (uint32_t i = 0; i < HTH_LORAS_MAX; i++)
+        if (hth_loras_info(a->o.loras, i, &v)) {
+            hth_put_u8(&b, ',');
+            put_model(&b, a, v.name);
+        }
     hth_put_printf(&b, "],\"models\":[{");
     hth_json_field(&b, "slug", a->o.model);
     hth_json_field(&b, "name", a->o.model);
@@ -104,7 +115,8 @@ void hth__serve_model(struct hth_api *a, struct hth_http_exchange *x)
     struct api_fault f;
     struct hth_buf b;
 
-    if (strcmp(id, a->o.model) != 0) {
+    if (strcmp(id, a->o.model) != 0 &&
+        hth_loras_find(a->o.loras, id) == HTH_LORA_NONE) {
         hth__api_fault(&f, "model_not_found", "model",
                        "there is no model %.120s here; there is: %.120s", id,
                        a->o.model);
@@ -112,7 +124,7 @@ void hth__serve_model(struct hth_api *a, struct hth_http_exchange *x)
         return;
     }
     hth_buf_init(&b, INFO_BYTES_MAX);
-    put_model(&b, a);
+    put_model(&b, a, strcmp(id, a->o.model) != 0 ? id : NULL);
     hth__api_reply_json(x, &b);
 }
 

@@ -13,6 +13,7 @@
 #include "coordinator/api.h"
 #include "coordinator/generation.h"
 #include "coordinator/http.h"
+#include "coordinator/loras.h"
 
 /* ---- faults ---------------------------------------------------------------
  */
@@ -62,6 +63,9 @@ struct api_ask {
     const char *grammar;
     enum ask_tools tool_choice;
     const char *tool_name;
+    bool by_model; /* the model named is model_lora */
+    struct hth_lora_ask model_lora;
+    struct hth_lora_choice lora;
     bool many_tools, split_reasoning;
     int32_t priority;
 };
@@ -96,6 +100,7 @@ struct api_dialect {
     const char *id_prefix;
     bool chat;    /* answers are split into content, reasoning and tool calls */
     bool instant; /* nothing is generated: read and end are all */
+    bool list;    /* the body is a list, not an object */
     bool embed;   /* hidden states instead of tokens */
     /* Pool thread: body to ask and prompts. -1 with the call's fault. */
     int (*read)(struct api_call *c);
@@ -179,6 +184,10 @@ int hth__ask_grammar(struct api_call *c, const json_t *o);
 int hth__ask_stream(struct api_call *c);  /* stream, stream_options */
 int hth__ask_choices(struct api_call *c); /* n */
 int hth__ask_tools(struct api_call *c, const json_t *o);
+/* api_lora.c: does the name mean an adapter (ADAPTER or MODEL:ADAPTER), which
+ * the ask then has; then, once all is read: which adapters it gets. */
+bool hth__ask_adapter_model(struct api_call *c, const char *model);
+int hth__ask_adapters(struct api_call *c);
 
 /* api_prompt.c: the ask's messages or prompt into tokens, its constraint into
  * a grammar, and everything against the context. */

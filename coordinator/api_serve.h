@@ -31,6 +31,12 @@ void hth__serve_ollama_none(struct hth_api *a, struct hth_http_exchange *x);
 /* api_openai.c: an error event, as all of OpenAI's clients read it. */
 void hth__openai_fail(struct api_call *c, const struct api_fault *f);
 
+/* api_lora.c */
+void hth__serve_loras(struct hth_api *a, struct hth_http_exchange *x);
+extern const struct api_dialect hth__dialect_lora_scales;
+extern const struct api_dialect hth__dialect_lora_load;
+extern const struct api_dialect hth__dialect_lora_unload;
+
 /* api_llama.c */
 void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x);
 

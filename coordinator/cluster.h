@@ -65,6 +65,13 @@ struct hth_cluster_opts {
     uint32_t wait_ms;      /* how long a request waits for devices; 0: 60 s */
     uint32_t grace_ms;     /* how long a lost device is waited for before
                               automatic shares do without it; 0: 10 s */
+    /* LoRA adapters (docs/lora.md). */
+    const char *const *loras; /* [lora_count] "[NAME=]FILE[:SCALE]" */
+    uint32_t lora_count;
+    const char *lora_dir; /* may be loaded from by request; NULL: none may */
+    uint32_t loras_max;   /* 0: HTH_LORAS_MAX */
+    uint64_t lora_bytes;  /* set aside on each device; 0: as much as `loras`
+                             take, or 256 MiB with lora_dir */
     const char *profile_path; /* worker/profile.h, borrowed for the opening;
                                  NULL: the machine is measured */
     bool progress;            /* lines about transfers on stderr */

@@ -282,9 +282,15 @@ static void put_whole(struct hth_cluster *c, struct hth_buf *blocks)
         blocks->len -= head * HTH_MSG_BLOCK_BYTES;
 }
 
-static void fill_load(struct hth_cluster *c, int i, struct hth_buf *setup,
-                      struct hth_buf *blocks, struct hth_msg_command *cmd)
+struct load_lists {
+    struct hth_buf setup, blocks, loras;
+};
+
+static void fill_load(struct hth_cluster *c, int i, struct load_lists *lists,
+                      struct hth_msg_command *cmd)
 {
+    struct hth_buf *setup = &lists->setup, *blocks = &lists->blocks;
+    struct hth_buf *loras = &lists->loras;
     const struct hth_member *v = &c->members.v[i];
     int rank = hth__session_rank(c, i);
     struct hth_session *s = malloc(sizeof *s);
@@ -305,6 +311,10 @@ static void fill_load(struct hth_cluster *c, int i, struct hth_buf *setup,
     cmd->attempt = v->attempt;
     cmd->setup = (struct hth_blob){setup->data, setup->len};
     cmd->blocks = (struct hth_blob){blocks->data, blocks->len};
+    if (c->loras == NULL)
+        return;
+    cmd->loras_number = hth_loras_list(c->loras, (uint32_t)rank, loras);
+    cmd->loras = (struct hth_blob){loras->data, loras->len};
 }
 
 /* What is wanted of this member now. A LOAD whose session is being changed
@@ -315,22 +325,24 @@ static void reply_command(struct hth_cluster *c, int i,
     const struct hth_member *v = &c->members.v[i];
     struct hth_msg m = {.type = HTH_MSG_COMMAND};
     int rank = hth__session_rank(c, i);
-    struct hth_buf setup, blocks;
+    struct load_lists lists;
 
-    hth_buf_init(&setup, HTH_SETUP_BYTES_MAX);
-    hth_buf_init(&blocks, HTH_BLOCKS_MAX * HTH_MSG_BLOCK_BYTES);
+    hth_buf_init(&lists.setup, HTH_SETUP_BYTES_MAX);
+    hth_buf_init(&lists.blocks, HTH_BLOCKS_MAX * HTH_MSG_BLOCK_BYTES);
+    hth_buf_init(&lists.loras, HTH_LORAS_MAX * HTH_MSG_LORA_BYTES);
     m.u.command.number = v->wish;
     m.u.command.kind = v->wish_kind;
     if (v->wish_kind == HTH_COMMAND_LOAD) {
         if (rank > 0 && v->wish_session == c->session.setup.id &&
             c->session.state >= SESSION_LOADING)
-            fill_load(c, i, &setup, &blocks, &m.u.command);
+            fill_load(c, i, &lists, &m.u.command);
         else
             m.u.command = (struct hth_msg_command){0};
     }
     reply(call, &m);
-    hth_buf_fini(&setup);
-    hth_buf_fini(&blocks);
+    hth_buf_fini(&lists.setup);
+    hth_buf_fini(&lists.blocks);
+    hth_buf_fini(&lists.loras);
 }
 
 static void reply_leave(struct hth_control_call *call,
@@ -426,6 +438,9 @@ static int read_chunk(const struct chunk_work *w, uint8_t *dst,
 
     if (rc == HTH_ENOTFOUND && w->cluster->opts.prefill != HTH_PREFILL_TP)
         rc = hth_weights_read(w->cluster->whole, 1, &w->chunk, dst, err);
+    if (rc == HTH_ENOTFOUND)
+        rc = hth_loras_read(w->cluster->loras, (uint32_t)w->rank, &w->chunk,
+                            dst, err);
     return rc;
 }
 

@@ -134,6 +134,7 @@ int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
                              .spec = &c->spec,
                              .tokenizer = c->tokenizer,
                              .engine = c->engine,
+                             .loras = c->loras,
                              .ctx = c->ctx,
                              .kv_type = c->opts.kv_type,
                              .wire = c->opts.wire,

@@ -124,6 +124,15 @@ struct shown {
     uint64_t lost;        /* times a device of the session was */
 };
 
+/* Adapters on their way to the devices (cluster_lora.c). */
+struct lora_state {
+    bool job;           /* one is under way */
+    uint64_t told;      /* number of the list that members were told of */
+    uint64_t placed;    /* number of the list that all have ... */
+    uint64_t placed_in; /* ... in this session */
+    uint64_t reaped_ms;
+};
+
 struct parked {
     struct hth_control_call *call; /* a NEXT */
     uint64_t seen;
@@ -160,7 +169,8 @@ struct hth_cluster {
     struct hth_weights *whole; /* whole layers: rank 1 of a plan of its own */
     struct hth_requests *requests;
     struct hth_jobs *jobs;
-    struct hth_api *api; /* NULL: no HTTP */
+    struct hth_loras *loras; /* NULL: no adapters, ever */
+    struct hth_api *api;     /* NULL: no HTTP */
     struct hth_cluster_http http;
     char model_name[HTH_NAME_MAX * 4];
     bool was_lost[HTH_DEVICES_MAX]; /* by member, as last published */
@@ -188,12 +198,15 @@ struct hth_cluster {
     struct session session;
     char waiting[HTH_ERR_TEXT_MAX]; /* "" when ready */
     struct hth_err problem;
-    uint64_t started_ms, retry_ms;  /* no forming before retry_ms */
+    uint64_t started_ms, retry_ms; /* no forming before retry_ms */
+    struct lora_state lora;
     uint64_t shown_ms;              /* of progress */
     uint32_t drawn;                 /* lines of progress on the terminal */
     uint32_t decile[HTH_RANKS_MAX]; /* of progress shown */
 };
 
+/* cluster_open.c: have the loop look at everything. Any thread. */
+void hth__cluster_wake(void *arg);
 /* cluster.c: hand a note to the loop; false: it could not be taken. */
 bool hth__cluster_post(struct hth_cluster *c, const struct note *n);
 
@@ -224,6 +237,17 @@ int hth__session_rank(const struct hth_cluster *c, int member);
 void hth__session_close(struct hth_cluster *c);
 int hth__session_admit(void *ctx, const struct hth_link_peer *peer,
                        struct hth_err *err);
+
+/* cluster_session.c: a job about the session as it is. */
+void hth__session_job(struct hth_cluster *c, enum hth_job_kind kind,
+                      uint64_t number);
+
+/* cluster_lora.c */
+int hth__lora_open(struct hth_cluster *c, struct hth_err *err);
+void hth__lora_tick(struct hth_cluster *c, uint64_t now_ms);
+void hth__lora_job_done(struct hth_cluster *c, const struct hth_job *job);
+/* All devices have the adapters of this session. */
+bool hth__lora_settled(struct hth_cluster *c);
 
 /* cluster_http.c: the HTTP service; what it may know is published by the loop
  * at the end of each turn, with `shown` locked. */

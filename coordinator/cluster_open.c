@@ -139,7 +139,7 @@ static void on_job(void *ctx, const struct hth_job *job,
     (void)hth__cluster_post(ctx, &n);
 }
 
-static void on_wake_requests(void *arg)
+void hth__cluster_wake(void *arg)
 {
     struct hth_cluster *c = arg;
 
@@ -171,12 +171,13 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
                                          .ctx = c->ctx,
                                          .ranks = &c->session.ranks,
                                          .wait_ms = c->opts.wait_ms,
-                                         .wake = on_wake_requests,
+                                         .wake = hth__cluster_wake,
                                          .arg = c};
     struct hth_jobs_opts jobs = {.done = on_job, .ctx = c};
     int status;
 
     if ((status = hth__loop_init(c, err)) != HTH_OK ||
+        (status = hth__lora_open(c, err)) != HTH_OK ||
         (status = hth_engine_open(&c->engine, &engine, err)) ||
         (status = hth_weights_open(&c->weights, &weights, err)) ||
         (status = hth_weights_open(&c->whole, &weights, err)))
@@ -185,6 +186,8 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
     jobs.engine = c->engine;
     jobs.weights = c->weights;
     jobs.whole = c->whole;
+    jobs.loras = c->loras;
+    requests.loras = c->loras;
     if ((status = hth_requests_open(&c->requests, &requests, err)) != HTH_OK)
         return status;
     return hth_jobs_start(&c->jobs, &jobs, err);
@@ -476,6 +479,7 @@ void hth_cluster_close(struct hth_cluster *c)
     hth_requests_close(c->requests);
     hth_weights_close(c->weights);
     hth_weights_close(c->whole);
+    hth_loras_close(c->loras);
     hth_pairing_close(c->pairing);
     hth_registry_close(c->registry);
     hth_ca_close(c->ca);

@@ -93,13 +93,14 @@ int hth__session_admit(void *ctx, const struct hth_link_peer *peer,
 /* ---- forming ------------------------------------------------------------- */
 
 static void post_job(struct hth_cluster *c, enum hth_job_kind kind,
-                     const struct hth_err *why)
+                     uint64_t number, const struct hth_err *why)
 {
     struct hth_job job = {.kind = kind,
+                          .number = number,
                           .session = c->session.setup.id,
                           .ranks = c->session.ranks};
 
-    if (kind == HTH_JOB_HASH || kind == HTH_JOB_LOAD) {
+    if (kind == HTH_JOB_HASH || kind == HTH_JOB_LOAD || kind == HTH_JOB_CUT) {
         job.setup = malloc(sizeof *job.setup);
         HTH_ASSERT(job.setup != NULL);
         *job.setup = c->session.setup;
@@ -111,6 +112,12 @@ static void post_job(struct hth_cluster *c, enum hth_job_kind kind,
     if (why != NULL)
         job.why = *why;
     hth_jobs_post(c->jobs, &job);
+}
+
+void hth__session_job(struct hth_cluster *c, enum hth_job_kind kind,
+                      uint64_t number)
+{
+    post_job(c, kind, number, NULL);
 }
 
 static int plan_explicit(struct hth_cluster *c, uint32_t ranks,
@@ -168,6 +175,7 @@ static int fill_setup(struct hth_cluster *c, const struct hth_formation *f,
     s->rows_max = HTH_STEP_ROWS_MAX;
     s->kv_type = c->opts.kv_type;
     s->prefill = c->opts.prefill;
+    s->lora_bytes = c->opts.lora_bytes;
     s->wire_type = c->opts.wire;
     s->spec = c->spec;
     rc = c->opts.share_count > 0 ? plan_explicit(c, f->ranks, err)
@@ -208,7 +216,7 @@ static void start_loading(struct hth_cluster *c)
     wish_members(c);
     wish_others(c);
     open_gate(c);
-    post_job(c, HTH_JOB_LOAD, NULL);
+    post_job(c, HTH_JOB_LOAD, 0, NULL);
 }
 
 static void form(struct hth_cluster *c, const struct hth_formation *f,
@@ -242,7 +250,7 @@ static void form(struct hth_cluster *c, const struct hth_formation *f,
         return;
     }
     c->session.state = SESSION_HASHING;
-    post_job(c, HTH_JOB_HASH, NULL);
+    post_job(c, HTH_JOB_HASH, 0, NULL);
 }
 
 /* ---- losing -------------------------------------------------------------- */
@@ -262,7 +270,7 @@ static void detach(struct hth_cluster *c, const struct hth_err *why,
     c->session.state = SESSION_DETACHING;
     c->session.dissolve = dissolve;
     unlink_members(c);
-    post_job(c, HTH_JOB_DETACH, why);
+    post_job(c, HTH_JOB_DETACH, 0, why);
 }
 
 void hth__session_member_lost(struct hth_cluster *c, int member,
@@ -393,6 +401,10 @@ static void loaded(struct hth_cluster *c, const struct hth_err *err)
 void hth__session_job_done(struct hth_cluster *c, const struct hth_job *job,
                            const struct hth_err *err)
 {
+    if (job->kind == HTH_JOB_CUT || job->kind == HTH_JOB_ADAPT) {
+        hth__lora_job_done(c, job);
+        return;
+    }
     if (job->session != c->session.setup.id)
         return;
     switch (job->kind) {
@@ -409,6 +421,8 @@ void hth__session_job_done(struct hth_cluster *c, const struct hth_job *job,
         c->session.state = c->session.dissolve ? SESSION_NONE : SESSION_LOADING;
         if (c->session.dissolve)
             c->session.ranks = 0;
+        break;
+    default:
         break;
     }
 }
@@ -446,6 +460,16 @@ static void retry_failed(struct hth_cluster *c, uint64_t now_ms)
     }
 }
 
+static bool links_complete(const struct session *s)
+{
+    uint32_t r;
+
+    for (r = 1; r < s->ranks; r++)
+        if (s->link[r] == NULL)
+            return false;
+    return true;
+}
+
 /* What a loading session waits for, device by device. */
 static void say_loading(struct hth_cluster *c)
 {
@@ -467,8 +491,9 @@ static void say_loading(struct hth_cluster *c)
     }
     if (n == 0)
         snprintf(c->waiting, sizeof c->waiting, "%s",
-                 c->session.loaded ? "waiting for links"
-                                   : "loading the coordinator's own weights");
+                 !c->session.loaded ? "loading the coordinator's own weights"
+                 : links_complete(&c->session) ? "waiting for adapters"
+                                               : "waiting for links");
 }
 
 /* A device that was out of reach for a while may hold a link that is dead on
@@ -494,24 +519,15 @@ static void relink_stale(struct hth_cluster *c, uint64_t now_ms)
     }
 }
 
-static bool links_complete(const struct session *s)
-{
-    uint32_t r;
-
-    for (r = 1; r < s->ranks; r++)
-        if (s->link[r] == NULL)
-            return false;
-    return true;
-}
-
 static void keep(struct hth_cluster *c, uint64_t now_ms)
 {
     if (c->session.state != SESSION_LOADING)
         return;
-    if (c->session.loaded && links_complete(&c->session)) {
+    if (c->session.loaded && links_complete(&c->session) &&
+        hth__lora_settled(c)) {
         c->session.state = SESSION_ATTACHING;
         c->session.stale = false;
-        post_job(c, HTH_JOB_ATTACH, NULL);
+        post_job(c, HTH_JOB_ATTACH, 0, NULL);
         return;
     }
     relink_stale(c, now_ms);
@@ -547,6 +563,7 @@ void hth__session_tick(struct hth_cluster *c, uint64_t now_ms)
     expire(c, now_ms);
     retry_failed(c, now_ms);
     find_problem(c);
+    hth__lora_tick(c, now_ms);
     if ((c->session.state != SESSION_NONE &&
          c->session.state != SESSION_LOADING &&
          c->session.state != SESSION_READY) ||

@@ -138,6 +138,11 @@ static int check_request(struct hth_engine *e, const struct hth_request *r,
         return hth_fail(err, HTH_EINVAL,
                         "logprobs of %u tokens; %u at most are possible",
                         r->logprobs - 1, HTH_LOGPROBS_MAX - 1);
+    for (uint32_t i = 0; i < r->loras; i++)
+        if (!hth_adapters_has(hth_rank_adapters(e->rank), r->lora[i].id))
+            return hth_fail(err, HTH_ENOTFOUND,
+                            "adapter %u is not loaded on the devices yet",
+                            r->lora[i].id);
     return hth_sampling_check(&r->sampling, s->spec.vocab, err);
 }
 
@@ -655,6 +660,44 @@ int hth_engine_attach(struct hth_engine *e, struct hth_link **links,
     else
         e->state = HTH_ENGINE_ATTACHED;
     pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+bool hth_engine_lora_has(struct hth_engine *e, uint32_t id)
+{
+    return e->rank != NULL && hth_adapters_has(hth_rank_adapters(e->rank), id);
+}
+
+int hth_engine_lora_put(struct hth_engine *e, uint32_t id,
+                        struct hth_adapter_slice slice, struct hth_err *err)
+{
+    struct hth_adapters *a =
+        e->rank != NULL ? hth_rank_adapters(e->rank) : NULL;
+
+    return hth_adapters_put(a, id, slice, err);
+}
+
+static bool uses(const struct hth_task *t, uint32_t id)
+{
+    for (uint32_t i = 0; i < t->r.loras; i++)
+        if (t->r.lora[i].id == id)
+            return true;
+    return false;
+}
+
+/* Requests are checked and appended under the same lock: whoever comes later
+ * finds that it is gone. */
+int hth_engine_lora_drop(struct hth_engine *e, uint32_t id)
+{
+    int rc = HTH_OK;
+
+    pthread_mutex_lock(&e->lock);
+    for (const struct hth_task *t = e->tasks; t != NULL; t = t->next)
+        if (uses(t, id))
+            rc = HTH_EBUSY;
+    if (rc == HTH_OK && e->rank != NULL)
+        rc = hth_adapters_drop(hth_rank_adapters(e->rank), id);
     pthread_mutex_unlock(&e->lock);
     return rc;
 }

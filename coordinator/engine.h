@@ -67,6 +67,14 @@ HTH_MUST_CHECK int hth_engine_attach(struct hth_engine *e,
 /* Stop serving: requests in flight end with *why (copied), links close.
  * Blocks until the step in progress is over. */
 void hth_engine_detach(struct hth_engine *e, const struct hth_err *why);
+/* Rank 0's adapters, by the controlling thread: hold one (hth_adapters_put());
+ * let go of one: HTH_EBUSY while a request that was submitted uses it, and from
+ * then on none can be submitted. */
+bool hth_engine_lora_has(struct hth_engine *e, uint32_t id);
+HTH_MUST_CHECK int hth_engine_lora_put(struct hth_engine *e, uint32_t id,
+                                       struct hth_adapter_slice slice,
+                                       struct hth_err *err);
+HTH_MUST_CHECK int hth_engine_lora_drop(struct hth_engine *e, uint32_t id);
 bool hth_engine_attached(const struct hth_engine *e);
 
 struct hth_request_stats {
@@ -89,6 +97,12 @@ struct hth_logprob {
     float logprob;
 };
 
+/* An adapter by its number (hth_rank_adapters()). */
+struct hth_lora_ask {
+    uint32_t id;
+    float scale;
+};
+
 struct hth_request {
     const uint32_t *tokens; /* copied by submit */
     uint32_t count;         /* >= 1 */
@@ -99,6 +113,12 @@ struct hth_request {
      * keep what this one computes for later ones. Not for measuring. */
     bool reuse;
     struct hth_sampling sampling; /* copied */
+    /* Adapters that all ranks have, and that stay as long as the request does;
+     * variant: what the cache tells their contexts by (prefix.h), 0 exactly
+     * without any. Their prompts take steps, whatever the mode. */
+    uint32_t loras;
+    struct hth_lora_ask lora[HTH_LORA_SET_MAX];
+    uint64_t variant;
     uint64_t client;      /* whose it is: turns go round clients (fair.h) */
     int32_t priority;     /* a higher one goes first */
     uint32_t deadline_ms; /* from submit; ends with HTH_ETIMEDOUT. 0: none */

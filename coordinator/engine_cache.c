@@ -225,8 +225,8 @@ static bool fork_from(struct hth_engine *e, uint32_t from, uint32_t slot,
 /* ---- requests ------------------------------------------------------------ */
 
 /* Operations that one request can cause from here to the end of the step: its
- * fork and its end, and what it pushes out. */
-#define OPS_PER_TASK 4u
+ * fork and its end, what it pushes out, and letting go of its adapters. */
+#define OPS_PER_TASK 5u
 
 static bool has_room(const struct hth_engine *e, const struct hth_task *t)
 {
@@ -236,7 +236,8 @@ static bool has_room(const struct hth_engine *e, const struct hth_task *t)
         live += e->live[s];
     if (live >= HTH_SEQS_MAX)
         return false;
-    if (e->ops + OPS_PER_TASK * (live + 1) + HTH_SLOTS_MAX > HTH_STEP_OPS_MAX)
+    if (e->ops + OPS_PER_TASK * (live + 1) + t->r.loras + HTH_SLOTS_MAX >
+        HTH_STEP_OPS_MAX)
         return false;
     return e->positions_used == 0 ||
            e->positions_used + t->need <= session(e)->kv_positions_max;
@@ -247,13 +248,26 @@ static bool has_room(const struct hth_engine *e, const struct hth_task *t)
 static uint32_t cached_prefix(struct hth_engine *e, const struct hth_task *t,
                               uint32_t *from)
 {
-    uint32_t n;
+    struct hth_context c = {t->tokens, t->feed - 1, t->r.variant};
 
     if (!t->r.reuse || t->r.on_logits != NULL || t->r.on_hidden != NULL)
         return 0;
-    n = hth_prefix_match(e->prefix, t->tokens, t->feed - 1, from);
-    hth_engine__kept_find(e, t, n);
-    return hth_prefix_match(e->prefix, t->tokens, t->feed - 1, from);
+    hth_engine__kept_find(e, &c, hth_prefix_match(e->prefix, &c, from));
+    return hth_prefix_match(e->prefix, &c, from);
+}
+
+/* What the rows of a slot are computed with, on every rank; id
+ * HTH_LORA_NONE: nothing from now on. */
+static void adapt(struct hth_engine *e, uint32_t slot, uint32_t id, float scale)
+{
+    struct hth_step_op op = {.kind = HTH_OP_ADAPT, .slot = slot, .from = id};
+    uint32_t bits;
+
+    memcpy(&bits, &scale, sizeof bits);
+    op.key = bits;
+    HTH_ASSERT(e->ops < HTH_STEP_OPS_MAX);
+    e->op[e->ops++] = op;
+    (void)!hth_rank_op(e->rank, &op, NULL);
 }
 
 bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
@@ -276,6 +290,8 @@ bool hth_engine__place(struct hth_engine *e, struct hth_task *t)
             t->stats.cached_tokens = n;
         atomic_fetch_add(&e->found_tokens, n);
     }
+    for (uint32_t i = 0; i < t->r.loras; i++)
+        adapt(e, t->seq, t->r.lora[i].id, t->r.lora[i].scale);
     e->live[t->seq] = true;
     e->positions_used += t->need;
     return true;
@@ -299,9 +315,10 @@ int hth_engine__grow(struct hth_engine *e, struct hth_task *t, uint32_t n,
 static void make_known(struct hth_engine *e, const struct hth_task *t,
                        uint32_t n)
 {
+    struct hth_context c = {t->tokens, n, t->r.variant};
     uint32_t unneeded;
 
-    if (hth_prefix_insert(e->prefix, t->tokens, n, t->seq, &unneeded) != HTH_OK)
+    if (hth_prefix_insert(e->prefix, &c, t->seq, &unneeded) != HTH_OK)
         return;
     if (unneeded != HTH_SLOT_NONE && !is_live(e, unneeded))
         drop(e, unneeded);
@@ -324,6 +341,8 @@ void hth_engine__leave(struct hth_engine *e, struct hth_task *t)
 
     if (t->r.reuse && whole > 0)
         make_known(e, t, whole);
+    if (t->r.loras > 0)
+        adapt(e, t->seq, HTH_LORA_NONE, 0);
     e->live[t->seq] = false;
     e->positions_used -= t->need;
     if (hth_prefix_known(e->prefix, t->seq)) {

@@ -166,7 +166,7 @@ void hth_engine__kept_close(struct hth_engine *e);
 void hth_engine__kept_save(struct hth_engine *e);
 /* Have what is on disk of a request's prompt read into the cache, where it is
  * more than is cached. */
-void hth_engine__kept_find(struct hth_engine *e, const struct hth_task *t,
+void hth_engine__kept_find(struct hth_engine *e, const struct hth_context *c,
                            uint32_t cached);
 
 /* engine_step.c: admit what fits, run one step, deliver. An error means that

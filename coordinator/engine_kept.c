@@ -98,20 +98,22 @@ static bool all_did(struct hth_engine *e, const struct hth_step_op *op)
 /* ---- saving -------------------------------------------------------------- */
 
 /* A sequence that is long enough, not on disk, and was not tried before. */
-static uint32_t next_to_save(struct hth_engine *e, uint32_t *n)
+static uint32_t next_to_save(struct hth_engine *e, struct hth_context *c)
 {
+    c->tokens = e->kept_tokens;
     for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++) {
         uint32_t same, count;
         uint64_t key;
 
         if (!hth_prefix_known(e->prefix, s) || e->live[s])
             continue;
-        *n = hth_prefix_tokens(e->prefix, s, e->kept_tokens,
-                               hth_rank_session(e->rank)->ctx_max);
-        if (*n < HTH_KEPT_TOKENS_MIN || *n == e->kept_tried[s])
+        c->variant = hth_prefix_variant(e->prefix, s);
+        c->n = hth_prefix_tokens(e->prefix, s, e->kept_tokens,
+                                 hth_rank_session(e->rank)->ctx_max);
+        if (c->n < HTH_KEPT_TOKENS_MIN || c->n == e->kept_tried[s])
             continue;
-        same = hth_kept_match(e->kept, e->kept_tokens, *n, &key, &count);
-        if (same < *n)
+        same = hth_kept_match(e->kept, c, &key, &count);
+        if (same < c->n)
             return s;
     }
     return HTH_SLOT_NONE;
@@ -120,18 +122,20 @@ static uint32_t next_to_save(struct hth_engine *e, uint32_t *n)
 void hth_engine__kept_save(struct hth_engine *e)
 {
     struct hth_step_op op = {.kind = HTH_OP_SAVE};
+    struct hth_context c;
     struct hth_err err = {0};
 
     if (e->kept == NULL || e->kept_tokens == NULL)
         return;
-    op.slot = next_to_save(e, &op.positions);
+    op.slot = next_to_save(e, &c);
     if (op.slot == HTH_SLOT_NONE)
         return;
+    op.positions = c.n;
     e->kept_tried[op.slot] = op.positions;
-    op.key = hth_kept_key(e->kept, e->kept_tokens, op.positions);
+    op.key = hth_kept_key(e->kept, &c);
     if (!all_did(e, &op))
         return;
-    if (hth_kept_add(e->kept, e->kept_tokens, op.positions, &err) != HTH_OK)
+    if (hth_kept_add(e->kept, &c, &err) != HTH_OK)
         hth_log(HTH_LOG_WARN, "CONTEXT-FAILED", "%s", err.text);
     else
         hth_log(HTH_LOG_INFO, "CONTEXT-KEPT", "tokens=%u", op.positions);
@@ -139,11 +143,12 @@ void hth_engine__kept_save(struct hth_engine *e)
 
 /* ---- loading ------------------------------------------------------------- */
 
-static void load(struct hth_engine *e, uint64_t key, uint32_t count)
+static void load(struct hth_engine *e, uint64_t key, uint32_t count,
+                 uint64_t variant)
 {
     struct hth_step_op op = {
         .kind = HTH_OP_LOAD, .positions = count, .key = key};
-    const uint32_t *tokens = hth_kept_tokens(e->kept, key);
+    struct hth_context c = {hth_kept_tokens(e->kept, key), count, variant};
     uint32_t unneeded;
 
     op.slot = hth_engine__take(e, count);
@@ -155,13 +160,12 @@ static void load(struct hth_engine *e, uint64_t key, uint32_t count)
         return;
     }
     hth_log(HTH_LOG_INFO, "CONTEXT-READ", "tokens=%u", count);
-    if (hth_prefix_insert(e->prefix, tokens, count, op.slot, &unneeded) !=
-            HTH_OK ||
+    if (hth_prefix_insert(e->prefix, &c, op.slot, &unneeded) != HTH_OK ||
         (unneeded != HTH_SLOT_NONE && !e->live[unneeded]))
         hth_engine__drop(e, unneeded);
 }
 
-void hth_engine__kept_find(struct hth_engine *e, const struct hth_task *t,
+void hth_engine__kept_find(struct hth_engine *e, const struct hth_context *c,
                            uint32_t cached)
 {
     uint32_t n, count;
@@ -169,7 +173,7 @@ void hth_engine__kept_find(struct hth_engine *e, const struct hth_task *t,
 
     if (e->kept == NULL)
         return;
-    n = hth_kept_match(e->kept, t->tokens, t->feed - 1, &key, &count);
+    n = hth_kept_match(e->kept, c, &key, &count);
     if (n >= cached + GAIN_TOKENS_MIN)
-        load(e, key, count);
+        load(e, key, count, c->variant);
 }

@@ -143,7 +143,7 @@ static bool others_run(struct hth_engine *e, const struct hth_task *t)
  * mode asked for by name, logits are the last token's. */
 static bool may_split(const struct hth_task *t, uint32_t wanted)
 {
-    if (!t->running || t->stepwise || t->pos >= t->r.count ||
+    if (t->r.loras > 0 || !t->running || t->stepwise || t->pos >= t->r.count ||
         t->r.on_hidden != NULL)
         return false;
     return t->r.on_logits == NULL || wanted != HTH_PREFILL_AUTO;
@@ -161,6 +161,19 @@ static void refuse(struct hth_engine *e, struct hth_task *t, uint32_t wanted)
     hth_engine__end_task(e, t, HTH_EUNSUPPORTED, &err);
 }
 
+/* Whole layers come without adapters: such prompts take steps. Said once of
+ * each, since a mode asked for by name is not followed. */
+static void tell_adapted(struct hth_task *t)
+{
+    if (t->r.loras == 0 || !t->running || t->stepwise)
+        return;
+    t->stepwise = true;
+    t->stats.prefill_mode = HTH_PREFILL_TP;
+    hth_log(HTH_LOG_NOTICE, "PREFILL",
+            "mode=tp tokens=%u: a prompt with adapters takes steps",
+            t->r.count - t->pos);
+}
+
 struct hth_task *hth_engine__split_due(struct hth_engine *e,
                                        struct hth_prefill_choice *choice)
 {
@@ -172,6 +185,7 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
         struct hth_prompt p = {t->pos, t->r.count - t->pos};
 
         next = hth_engine__after(e, t);
+        tell_adapted(t);
         if (!may_split(t, wanted))
             continue;
         if (wanted == HTH_PREFILL_AUTO &&

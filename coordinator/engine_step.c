@@ -271,6 +271,8 @@ static int run(struct hth_engine *e, struct hth_err *err)
                           .x = e->x};
     int rc = send_step(e, err);
 
+    b.lora = hth_adapters_rows(hth_rank_adapters(e->rank), b.seq, b.rows);
+
     if (rc == HTH_OK)
         rc = hth_forward_step(hth_rank_forward(e->rank), &b, err);
     if (rc != HTH_OK || e->step.wants == 0)

@@ -1,4 +1,4 @@
-/* jobs.c - a queue, a thread, four kinds of work. Fails a job by its status;
+/* jobs.c - a queue, a thread, six kinds of work. Fails a job by its status;
  * a full queue is our own bug. */
 #include "coordinator/jobs.h"
 
@@ -53,6 +53,8 @@ static int hash(struct hth_jobs *j, const struct hth_session *s,
     struct hth_plan plan;
     int rc = hth_weights_prepare(j->o.weights, &s->plan, err);
 
+    if (rc == HTH_OK && j->o.loras != NULL)
+        hth_loras_cut(j->o.loras, s);
     if (rc != HTH_OK || s->prefill == HTH_PREFILL_TP)
         return rc;
     hth_spec_shape(&s->spec, s->kv_type, &shape);
@@ -71,6 +73,13 @@ static int run(struct hth_jobs *j, struct hth_job *job, struct hth_err *err)
         return attach(j, job, err);
     case HTH_JOB_DETACH:
         hth_engine_detach(j->o.engine, &job->why);
+        return HTH_OK;
+    case HTH_JOB_CUT:
+        hth_loras_cut(j->o.loras, job->setup);
+        return HTH_OK;
+    case HTH_JOB_ADAPT:
+        hth_loras_place(j->o.loras, j->o.engine, job->number);
+        hth_loras_reap(j->o.loras, j->o.engine);
         return HTH_OK;
     }
     return HTH_EINTERNAL;
@@ -95,7 +104,8 @@ static bool take(struct hth_jobs *j, struct hth_job *out)
 
 static void *jobs_main(void *arg)
 {
-    static const char *const names[] = {"hash", "load", "attach", "detach"};
+    static const char *const names[] = {"hash",   "load", "attach",
+                                        "detach", "cut",  "adapt"};
     struct hth_jobs *j = arg;
     struct hth_job job;
     struct hth_err err;

@@ -12,10 +12,11 @@
 #include "base/cursor.h"
 #include "base/log.h"
 
-#define MAGIC 0x585443u /* "CTX" */
-#define VERSION 1u
+#define MAGIC 0x585443u    /* "CTX" */
+#define VERSION 1u         /* of variant 0 */
+#define VERSION_VARIANT 2u /* the variant after the head */
 #define HEAD_BYTES (12u + HTH_HASH_BYTES)
-#define FILE_BYTES_MAX (HEAD_BYTES + 4u * HTH_CTX_MAX + HTH_HASH_BYTES)
+#define FILE_BYTES_MAX (HEAD_BYTES + 8u + 4u * HTH_CTX_MAX + HTH_HASH_BYTES)
 #define PATH_BYTES_MAX 4096u
 #define ENTRIES_MAX 65536u /* of a folder, looked at */
 
@@ -23,6 +24,7 @@ struct context {
     uint64_t key;
     uint32_t *tokens; /* [count] */
     uint32_t count;
+    uint64_t variant;
 };
 
 struct hth_kept {
@@ -55,14 +57,18 @@ int hth_kept_decode(const uint8_t *p, size_t n,
                     struct hth_kept_text *out, struct hth_err *err)
 {
     uint8_t hash[HTH_HASH_BYTES];
-    uint32_t words;
+    uint32_t words, version;
+    size_t head = HEAD_BYTES;
 
-    if (n < HEAD_BYTES + HTH_HASH_BYTES || hth_load_u32(p) != MAGIC ||
-        hth_load_u32(p + 4) != VERSION)
+    if (n < HEAD_BYTES + HTH_HASH_BYTES || hth_load_u32(p) != MAGIC)
+        return hth_fail(err, HTH_EFORMAT, "it is no context");
+    version = hth_load_u32(p + 4);
+    head += version == VERSION_VARIANT ? 8 : 0;
+    if (version != VERSION && version != VERSION_VARIANT)
         return hth_fail(err, HTH_EFORMAT, "it is no context of this version");
     words = hth_load_u32(p + 8);
     if (words == 0 || words > HTH_CTX_MAX ||
-        n != HEAD_BYTES + 4u * (size_t)words + HTH_HASH_BYTES)
+        n != head + 4u * (size_t)words + HTH_HASH_BYTES)
         return hth_fail(err, HTH_EFORMAT, "its length does not fit");
     if (memcmp(p + 12, fingerprint, HTH_HASH_BYTES) != 0)
         return hth_fail(err, HTH_EUNSUPPORTED,
@@ -74,8 +80,9 @@ int hth_kept_decode(const uint8_t *p, size_t n,
     if (out->tokens == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for it");
     for (uint32_t i = 0; i < words; i++)
-        out->tokens[i] = hth_load_u32(p + HEAD_BYTES + 4u * (size_t)i);
+        out->tokens[i] = hth_load_u32(p + head + 4u * (size_t)i);
     out->count = words;
+    out->variant = head > HEAD_BYTES ? hth_load_u64(p + HEAD_BYTES) : 0;
     return HTH_OK;
 }
 
@@ -96,9 +103,11 @@ static int write_file(const struct hth_kept *k, const struct context *c)
 
     hth_buf_init(&b, FILE_BYTES_MAX);
     hth_put_u32(&b, MAGIC);
-    hth_put_u32(&b, VERSION);
+    hth_put_u32(&b, c->variant != 0 ? VERSION_VARIANT : VERSION);
     hth_put_u32(&b, c->count);
     hth_put_bytes(&b, k->fingerprint, sizeof k->fingerprint);
+    if (c->variant != 0)
+        hth_put_u64(&b, c->variant);
     for (uint32_t i = 0; i < c->count; i++)
         hth_put_u32(&b, c->tokens[i]);
     ok = !b.failed && hash_of(b.data, b.len, NULL, 0, hash) == HTH_OK;
@@ -153,12 +162,15 @@ static void forget_at(struct hth_kept *k, uint32_t i)
     take_out(k, i);
 }
 
-static void take_in(struct hth_kept *k, uint32_t *tokens, uint32_t count)
+/* Takes the tokens. */
+static void take_in(struct hth_kept *k, const struct hth_kept_text *t)
 {
+    struct hth_context c = {t->tokens, t->count, t->variant};
+
     if (k->n == HTH_KEPT_MAX)
         forget_at(k, 0);
     k->v[k->n++] =
-        (struct context){hth_kept_key(k, tokens, count), tokens, count};
+        (struct context){hth_kept_key(k, &c), t->tokens, t->count, t->variant};
 }
 
 static void load_one(struct hth_kept *k, const char *name)
@@ -178,7 +190,7 @@ static void load_one(struct hth_kept *k, const char *name)
         rc = hth_kept_decode(bytes, n, k->fingerprint, &text, &err);
     free(bytes);
     if (rc == HTH_OK)
-        take_in(k, text.tokens, text.count);
+        take_in(k, &text);
     else if (rc != HTH_EUNSUPPORTED)
         hth_log(HTH_LOG_WARN, "CONTEXT-IGNORED", "%s: %s", path, err.text);
 }
@@ -224,23 +236,24 @@ void hth_kept_close(struct hth_kept *k)
     free(k);
 }
 
-static uint32_t common(const struct context *c, const uint32_t *tokens,
-                       uint32_t n)
+static uint32_t common(const struct context *c, const struct hth_context *t)
 {
     uint32_t same = 0;
 
-    while (same < n && same < c->count && c->tokens[same] == tokens[same])
+    if (c->variant != t->variant)
+        return 0;
+    while (same < t->n && same < c->count && c->tokens[same] == t->tokens[same])
         same++;
     return same;
 }
 
-uint32_t hth_kept_match(const struct hth_kept *k, const uint32_t *tokens,
-                        uint32_t n, uint64_t *key, uint32_t *count)
+uint32_t hth_kept_match(const struct hth_kept *k, const struct hth_context *c,
+                        uint64_t *key, uint32_t *count)
 {
     uint32_t best = 0;
 
     for (uint32_t i = 0; i < k->n; i++) {
-        uint32_t same = common(&k->v[i], tokens, n);
+        uint32_t same = common(&k->v[i], c);
 
         if (same <= best)
             continue;
@@ -259,29 +272,31 @@ const uint32_t *hth_kept_tokens(const struct hth_kept *k, uint64_t key)
     return NULL;
 }
 
-uint64_t hth_kept_key(const struct hth_kept *k, const uint32_t *tokens,
-                      uint32_t n)
+uint64_t hth_kept_key(const struct hth_kept *k, const struct hth_context *c)
 {
-    uint8_t hash[HTH_HASH_BYTES] = {0};
+    uint8_t hash[HTH_HASH_BYTES] = {0}, of[HTH_HASH_BYTES + 8];
 
-    if (hash_of(k->fingerprint, sizeof k->fingerprint, tokens,
-                (size_t)n * sizeof *tokens, hash) != HTH_OK)
+    memcpy(of, k->fingerprint, HTH_HASH_BYTES);
+    hth_store_u64(of + HTH_HASH_BYTES, c->variant);
+    if (hash_of(of, c->variant != 0 ? sizeof of : HTH_HASH_BYTES, c->tokens,
+                (size_t)c->n * sizeof *c->tokens, hash) != HTH_OK)
         return 0;
     return hth_load_u64(hash);
 }
 
-int hth_kept_add(struct hth_kept *k, const uint32_t *tokens, uint32_t n,
+int hth_kept_add(struct hth_kept *k, const struct hth_context *c,
                  struct hth_err *err)
 {
-    uint32_t *copy = malloc((size_t)n * sizeof *copy);
+    size_t bytes = (size_t)c->n * sizeof *c->tokens;
+    struct hth_kept_text copy = {malloc(bytes), c->n, c->variant};
 
-    if (copy == NULL)
+    if (copy.tokens == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for a context");
-    memcpy(copy, tokens, (size_t)n * sizeof *copy);
+    memcpy(copy.tokens, c->tokens, bytes);
     for (uint32_t i = k->n; i-- > 0;)
-        if (common(&k->v[i], tokens, n) == k->v[i].count)
+        if (common(&k->v[i], c) == k->v[i].count)
             forget_at(k, i);
-    take_in(k, copy, n);
+    take_in(k, &copy);
     if (write_file(k, &k->v[k->n - 1]) == HTH_OK)
         return HTH_OK;
     take_out(k, k->n - 1);

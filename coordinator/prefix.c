@@ -11,6 +11,7 @@ struct node {
     uint32_t *tokens;                   /* [n], n a multiple of unit */
     uint32_t n;
     uint32_t slot; /* of a leaf; else HTH_SLOT_NONE */
+    uint64_t variant;
 };
 
 struct hth_prefix {
@@ -74,7 +75,7 @@ struct place {
     uint32_t done;
 };
 
-static struct place walk(struct hth_prefix *p, const uint32_t *tokens,
+static struct place walk(struct hth_prefix *p, const struct hth_context *t,
                          uint32_t n)
 {
     struct place at = {&p->root, 0, 0};
@@ -84,7 +85,9 @@ static struct place walk(struct hth_prefix *p, const uint32_t *tokens,
         uint32_t same = 0, left = n - at.done;
 
         for (; c != NULL; c = c->next) {
-            same = common(p, c->tokens, tokens + at.done,
+            if (c->variant != t->variant)
+                continue;
+            same = common(p, c->tokens, t->tokens + at.done,
                           c->n < left ? c->n : left);
             if (same > 0)
                 break;
@@ -103,10 +106,10 @@ static struct node *leaf_below(struct node *n)
     return n;
 }
 
-uint32_t hth_prefix_match(struct hth_prefix *p, const uint32_t *tokens,
-                          uint32_t n, uint32_t *slot)
+uint32_t hth_prefix_match(struct hth_prefix *p, const struct hth_context *c,
+                          uint32_t *slot)
 {
-    struct place at = walk(p, tokens, n);
+    struct place at = walk(p, c, c->n);
 
     *slot = HTH_SLOT_NONE;
     if (at.done == 0)
@@ -134,7 +137,8 @@ static void unlink_child(struct node *child)
     *at = child->next;
 }
 
-static struct node *new_node(const uint32_t *tokens, uint32_t n)
+static struct node *new_node(const uint32_t *tokens, uint32_t n,
+                             uint64_t variant)
 {
     struct node *v = calloc(1, sizeof *v);
     uint32_t *copy = malloc(n * sizeof *copy);
@@ -148,6 +152,7 @@ static struct node *new_node(const uint32_t *tokens, uint32_t n)
     v->tokens = copy;
     v->n = n;
     v->slot = HTH_SLOT_NONE;
+    v->variant = variant;
     return v;
 }
 
@@ -161,7 +166,7 @@ static void free_node(struct node *v)
  * place. v keeps its memory, so only the new node can fail. */
 static struct node *split(struct node *v, uint32_t n)
 {
-    struct node *upper = new_node(v->tokens, n);
+    struct node *upper = new_node(v->tokens, n, v->variant);
 
     if (upper == NULL)
         return NULL;
@@ -203,10 +208,11 @@ static int lengthen(struct hth_prefix *p, struct node *v,
     return HTH_OK;
 }
 
-static int branch(struct hth_prefix *p, struct place at, const uint32_t *tokens,
-                  uint32_t n, uint32_t slot)
+/* rest: of the context, from where `at` is. */
+static int branch(struct hth_prefix *p, struct place at,
+                  const struct hth_context *rest, uint32_t slot)
 {
-    struct node *v = new_node(tokens, n);
+    struct node *v = new_node(rest->tokens, rest->n, rest->variant);
 
     if (v == NULL)
         return HTH_ENOMEM;
@@ -219,15 +225,17 @@ static int branch(struct hth_prefix *p, struct place at, const uint32_t *tokens,
     }
     link_child(at.node, v);
     set_leaf(p, v, slot);
-    p->positions += n;
+    p->positions += rest->n;
     return HTH_OK;
 }
 
-int hth_prefix_insert(struct hth_prefix *p, const uint32_t *tokens, uint32_t n,
+int hth_prefix_insert(struct hth_prefix *p, const struct hth_context *c,
                       uint32_t slot, uint32_t *drop)
 {
-    uint32_t whole = n - n % p->unit, old;
-    struct place at = walk(p, tokens, whole);
+    uint32_t whole = c->n - c->n % p->unit, old;
+    struct place at = walk(p, c, whole);
+    struct hth_context rest = {c->tokens + at.done, whole - at.done,
+                               c->variant};
     bool at_leaf = at.inside == at.node->n && at.node->slot != HTH_SLOT_NONE;
     int rc;
 
@@ -241,12 +249,12 @@ int hth_prefix_insert(struct hth_prefix *p, const uint32_t *tokens, uint32_t n,
         return HTH_OK;
     }
     if (!at_leaf) {
-        rc = branch(p, at, tokens + at.done, whole - at.done, slot);
+        rc = branch(p, at, &rest, slot);
         *drop = rc == HTH_OK ? HTH_SLOT_NONE : slot;
         return rc;
     }
     old = at.node->slot;
-    rc = lengthen(p, at.node, tokens + at.done, whole - at.done);
+    rc = lengthen(p, at.node, rest.tokens, rest.n);
     if (rc != HTH_OK)
         return rc;
     forget_leaf(p, old);
@@ -339,6 +347,11 @@ uint32_t hth_prefix_tokens(const struct hth_prefix *p, uint32_t slot,
             out[end + i] = v->tokens[i];
     }
     return n;
+}
+
+uint64_t hth_prefix_variant(const struct hth_prefix *p, uint32_t slot)
+{
+    return p->leaf[slot] != NULL ? p->leaf[slot]->variant : 0;
 }
 
 uint32_t hth_prefix_slots(const struct hth_prefix *p)

@@ -410,6 +410,29 @@ static void end_with(struct request *q, int status, const char *text)
     q->state = REQUEST_ENDED;
 }
 
+/* Its adapters: those it names, or those of every request. HTH_EBUSY: they are
+ * on their way to the devices. */
+static int choose(struct hth_requests *r, const struct request *q,
+                  struct hth_request *e, struct hth_err *err)
+{
+    const char *text = q->params.lora;
+    struct hth_lora_choice c = {0};
+    int status = HTH_OK;
+
+    if (r->o.loras == NULL && text[0] != '\0')
+        return hth_fail(err, HTH_ENOTFOUND,
+                        "the coordinator has no adapters; start it with --lora "
+                        "or --lora-dir");
+    if (r->o.loras != NULL)
+        status = text[0] != '\0'
+                     ? hth_loras_choose_text(r->o.loras, text, &c, err)
+                     : hth_loras_default(r->o.loras, &c, err);
+    e->loras = c.n;
+    memcpy(e->lora, c.ask, sizeof e->lora);
+    e->variant = c.variant;
+    return status;
+}
+
 /* Hand a request to the engine. A prompt that leaves room for at least one
  * token runs; how many follow is cut to what the context holds. */
 static void start(struct hth_requests *r, struct request *q, uint32_t ranks)
@@ -425,8 +448,13 @@ static void start(struct hth_requests *r, struct request *q, uint32_t ranks)
                             .ctx = q};
     struct hth_err err = {0};
     uint32_t room;
-    int status;
+    int status = choose(r, q, &e, &err);
 
+    if (status != HTH_OK) {
+        if (status != HTH_EBUSY)
+            end_with(q, status, err.text);
+        return;
+    }
     if (q->tokens.count >= r->o.ctx) {
         snprintf(err.text, sizeof err.text,
                  "the prompt has %zu tokens, the context holds %u (--ctx of "

@@ -17,6 +17,7 @@
 
 #include "base/status.h"
 #include "coordinator/engine.h"
+#include "coordinator/loras.h"
 #include "model/chat.h"
 #include "model/tokenizer.h"
 #include "net/control.h"
@@ -29,6 +30,7 @@ struct hth_requests_opts {
     const struct hth_tokenizer *tokenizer; /* borrowed; NULL: no requests */
     const struct hth_chat *chat;           /* borrowed; NULL: no chats */
     struct hth_engine *engine;             /* borrowed */
+    struct hth_loras *loras;               /* borrowed; NULL: no adapters */
     uint32_t ctx;                          /* positions per sequence */
     const uint32_t *ranks;   /* of the present session; borrowed; NULL: 1 */
     uint32_t wait_ms;        /* how long a request waits for a session */

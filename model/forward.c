@@ -49,7 +49,8 @@ struct hth_forward {
     float *xg, *yg;       /* rows gathered for one expert */
     uint32_t *row_list;
     float *row_weight;
-    void *scratch; /* of products */
+    void *scratch;              /* of products */
+    struct hth_lora_work *lora; /* NULL: no adapters */
 };
 
 /* ---- time ---------------------------------------------------------------
@@ -154,6 +155,20 @@ static int alloc_all(struct hth_forward *f)
     return HTH_OK;
 }
 
+static int open_lora(struct hth_forward *f, struct hth_err *err)
+{
+    uint32_t widest = max3(f->s->dim, f->q_dim, f->share.ff);
+    struct hth_lora_work_opts o = {
+        .in_max = widest, .out_max = widest, .pool = f->o.pool};
+
+    if (!f->o.lora)
+        return HTH_OK;
+    f->lora = hth_lora_work_open(&o);
+    return f->lora != NULL
+               ? HTH_OK
+               : hth_fail(err, HTH_ENOMEM, "no memory for adapters");
+}
+
 static void init_rope(struct hth_forward *f)
 {
     const struct hth_spec *s = f->s;
@@ -205,6 +220,8 @@ int hth_forward_open(struct hth_forward **out, const struct hth_forward_opts *o,
         rc = hth_kv_open(&f->kv, &kv, err);
     if (rc == HTH_OK && f->share.heads > 0)
         rc = open_attention(f, err);
+    if (rc == HTH_OK)
+        rc = open_lora(f, err);
     if (rc != HTH_OK) {
         hth_forward_close(f);
         return rc;
@@ -219,6 +236,7 @@ void hth_forward_close(struct hth_forward *f)
     if (f == NULL)
         return;
     hth_attention_close(f->attention);
+    hth_lora_work_close(f->lora);
     hth_kv_close(f->kv);
     hth_mem_free(f->arena);
     free(f->layer);
@@ -413,6 +431,19 @@ static void product(struct hth_forward *f, const struct hth_matmul_job *job)
     hth_matmul(f->o.pool, &j);
 }
 
+/* What rows' adapters add to products that were just made. */
+static void add_lora(struct hth_forward *f, const struct hth_batch *b,
+                     struct hth_lora_job *j)
+{
+    if (b->lora == NULL)
+        return;
+    HTH_ASSERT(f->lora != NULL);
+    j->set = b->lora;
+    j->rows = b->rows;
+    hth_lora_add(f->lora, j);
+    lap(f, HTH_OP_LORA);
+}
+
 /* ---- attention -------------------------------------------------------------
  */
 
@@ -500,6 +531,15 @@ static void project_rows(struct hth_forward *f, const struct hth_batch *b,
                                         .ldx = f->s->dim,
                                         .n = b->rows});
     lap(f, HTH_OP_QKV);
+    add_lora(f, b,
+             &(struct hth_lora_job){
+                 .layer = index,
+                 .count = 3,
+                 .role = {HTH_ROLE_ATTN_Q, HTH_ROLE_ATTN_K, HTH_ROLE_ATTN_V},
+                 .x = f->h,
+                 .ldx = f->s->dim,
+                 .y = {f->q, f->k, f->v},
+                 .ldy = {f->q_dim, f->kv_dim, f->kv_dim}});
 }
 
 /* f->part = what attention says, through its output matrix. */
@@ -517,6 +557,14 @@ static void attention_out(struct hth_forward *f, const struct hth_batch *b,
                                         .ldx = f->q_dim,
                                         .n = b->rows});
     lap(f, HTH_OP_ATTN_OUT);
+    add_lora(f, b,
+             &(struct hth_lora_job){.layer = index,
+                                    .count = 1,
+                                    .role = {HTH_ROLE_ATTN_OUT},
+                                    .x = att,
+                                    .ldx = f->q_dim,
+                                    .y = {f->part},
+                                    .ldy = {f->s->dim}});
 }
 
 static void attention(struct hth_forward *f, const struct hth_batch *b,
@@ -549,13 +597,11 @@ static void swiglu_row(const struct row_job *j, uint32_t r)
     hth_swiglu(j->f->gate + r * ff, j->f->up + r * ff, ff);
 }
 
-/* hidden = silu(gate x) * up x with this rank's rows of one dense FFN or one
- * expert; m: gate, up. */
+/* gate x and up x with this rank's rows of one dense FFN or one expert; m:
+ * gate, up. */
 static void ffn_up(struct hth_forward *f, const struct hth_mat *m,
                    const float *x, uint32_t rows)
 {
-    struct hth_batch b = {.rows = rows};
-    struct row_job j = {.f = f, .b = &b, .row = swiglu_row};
     float *const hidden[] = {f->gate, f->up};
     const size_t hidden_ld[] = {f->share.ff, f->share.ff};
 
@@ -567,6 +613,14 @@ static void ffn_up(struct hth_forward *f, const struct hth_mat *m,
                                         .ldx = f->s->dim,
                                         .n = rows});
     lap(f, HTH_OP_FFN_UP);
+}
+
+/* hidden = silu(gate x) * up x */
+static void swiglu(struct hth_forward *f, uint32_t rows)
+{
+    struct hth_batch b = {.rows = rows};
+    struct row_job j = {.f = f, .b = &b, .row = swiglu_row};
+
     for_rows(&j);
     lap(f, HTH_OP_SWIGLU);
 }
@@ -637,6 +691,7 @@ static int run_expert(struct hth_forward *f, const struct hth_batch *b,
            (struct hth_mat[]){plane(&l->gate, l->gate_plane, at),
                               plane(&l->up, l->up_plane, at)},
            f->xg, n);
+    swiglu(f, n);
     ffn_down(f, (struct hth_mat[]){plane(&l->down, l->down_plane, at)}, f->yg,
              n);
     give(f, piece);
@@ -674,11 +729,29 @@ static int dense(struct hth_forward *f, const struct hth_batch *b,
     int rc;
 
     ffn_up(f, (struct hth_mat[]){l->gate, l->up}, f->h, b->rows);
+    add_lora(
+        f, b,
+        &(struct hth_lora_job){.layer = layer,
+                               .count = 2,
+                               .role = {HTH_ROLE_FFN_GATE, HTH_ROLE_FFN_UP},
+                               .x = f->h,
+                               .ldx = f->s->dim,
+                               .y = {f->gate, f->up},
+                               .ldy = {f->share.ff, f->share.ff}});
+    swiglu(f, b->rows);
     give(f, hth_piece_ffn(f->s, layer));
     rc = take(f, hth_piece_ffn_rest(f->s, layer), false, err);
     if (rc != HTH_OK)
         return rc;
     ffn_down(f, &l->down, f->part, b->rows);
+    add_lora(f, b,
+             &(struct hth_lora_job){.layer = layer,
+                                    .count = 1,
+                                    .role = {HTH_ROLE_FFN_DOWN},
+                                    .x = f->gate,
+                                    .ldx = f->share.ff,
+                                    .y = {f->part},
+                                    .ldy = {f->s->dim}});
     give(f, hth_piece_ffn_rest(f->s, layer));
     return HTH_OK;
 }

@@ -10,6 +10,7 @@
 #ifndef HTH_MODEL_FORWARD_H
 #define HTH_MODEL_FORWARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@
 #include "model/blocks.h"
 #include "model/collective.h"
 #include "model/kv.h"
+#include "model/lora.h"
 #include "model/shard.h"
 #include "model/spec.h"
 
@@ -33,6 +35,7 @@ struct hth_forward_opts {
     uint32_t ctx_max;
     uint64_t kv_bytes_max;
     struct hth_pool *pool; /* borrowed; NULL: the calling thread only */
+    bool lora;             /* rows may have adapters */
 };
 
 HTH_MUST_CHECK int hth_forward_open(struct hth_forward **out,
@@ -57,6 +60,9 @@ struct hth_batch {
     const uint32_t *seq; /* [rows] */
     const uint32_t *pos; /* [rows]; rows of one sequence ascend */
     float *x;            /* [rows][dim] in: embeddings; out: hidden state */
+    /* [rows] what is added for each (NULL: nothing); NULL: for none. Needs
+     * opts.lora. */
+    const struct hth_lora_set *const *lora;
 };
 
 /* Where a step's time goes. X(name, text) */
@@ -72,6 +78,7 @@ struct hth_batch {
     X(FFN_DOWN, "ffn down")          \
     X(OUTPUT, "vocabulary")          \
     X(BLOCKS, "waiting for weights") \
+    X(LORA, "adapters")              \
     X(REDUCE, "all-reduce")
 
 enum hth_op {

@@ -125,8 +125,8 @@ static size_t unit_bytes(uint32_t type)
 
 /* A sum of four uniform 16-bit integers: bell-shaped (within 3.5 deviations),
  * one draw, and the same on every machine, which log() and cos() are not. */
-static void draw(struct hth_rng *rng, double mean, double deviation, float *dst,
-                 size_t n)
+void hth__synth_draw(struct hth_rng *rng, double mean, double deviation,
+                     float *dst, size_t n)
 {
     /* The variance of one is (2^32 - 1) / 12. */
     double scale = deviation / sqrt((4294967296.0 - 1) / 3);
@@ -161,7 +161,7 @@ static int fill_stock(struct synth *s, struct stock *k, struct hth_rng *rng)
     if (k->units == NULL)
         return hth_fail(s->err, HTH_ENOMEM, "out of memory for weights");
     for (uint32_t i = 0; i < STOCK_UNITS && rc == 0; i++) {
-        draw(rng, 0, k->deviation, x, UNIT);
+        hth__synth_draw(rng, 0, k->deviation, x, UNIT);
         rc = quantize(s, k->type, x, k->units + i * each, UNIT);
     }
     return rc;
@@ -232,7 +232,7 @@ static int put_in_full(struct synth *s, const struct plan *t,
     while (rc == 0 && left > 0) {
         size_t n = left < UNIT ? (size_t)left : UNIT;
 
-        draw(rng, t->mean, t->deviation, x, n);
+        hth__synth_draw(rng, t->mean, t->deviation, x, n);
         rc = quantize(s, t->type, x, s->chunk + fill, n);
         fill += hth_row_bytes(t->type, n);
         left -= n;

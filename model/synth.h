@@ -57,4 +57,19 @@ struct hth_synth_opts {
 HTH_MUST_CHECK int hth_synth_write(const struct hth_synth_opts *opts,
                                    const char *path, struct hth_err *err);
 
+/* ---- adapters (synth_lora.c) ----------------------------------------------
+ */
+
+struct hth_synth_lora_opts {
+    const char *model_path; /* whose layers are adapted, all of them */
+    const char *type;       /* F32, F16, BF16, Q8_0 ...; any case */
+    uint32_t rank;          /* 1 to HTH_LORA_RANK_MAX */
+    float alpha;            /* <= 0: the rank */
+    uint64_t seed;
+};
+/* Write a LoRA adapter of random numbers (model/lora.h) to path. Errors: those
+ * of opening the model and of the GGUF writer; HTH_EUSAGE. */
+HTH_MUST_CHECK int hth_synth_lora(const struct hth_synth_lora_opts *opts,
+                                  const char *path, struct hth_err *err);
+
 #endif

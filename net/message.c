@@ -197,8 +197,11 @@ static void command_fields(struct wire *w, struct hth_msg_command *m)
         f_u32(w, &m->attempt);
         f_blob(w, &m->setup, HTH_SETUP_BYTES_MAX);
         f_blob(w, &m->blocks, HTH_BLOCKS_MAX * HTH_MSG_BLOCK_BYTES);
-        if (w->in != NULL && (m->blocks.n % HTH_MSG_BLOCK_BYTES != 0 ||
-                              m->rank >= HTH_RANKS_MAX))
+        f_u64(w, &m->loras_number);
+        f_blob(w, &m->loras, HTH_LORAS_MAX * HTH_MSG_LORA_BYTES);
+        if (w->in != NULL &&
+            (m->blocks.n % HTH_MSG_BLOCK_BYTES != 0 ||
+             m->loras.n % HTH_MSG_LORA_BYTES != 0 || m->rank >= HTH_RANKS_MAX))
             w->in->failed = true;
         break;
     default:
@@ -227,6 +230,7 @@ static void report_fields(struct wire *w, struct hth_msg_report *m)
     f_u64(w, &m->fetched_bytes);
     f_u64(w, &m->memory_bytes);
     f_u64(w, &m->round_trip_ns);
+    f_u64(w, &m->loras_number);
     phase_fields(w, &m->phases);
     f_i32(w, &m->status);
     f_text(w, m->text, sizeof m->text);
@@ -301,6 +305,7 @@ static void submit_fields(struct wire *w, struct hth_msg_submit *m)
     f_u32(w, &m->top_k);
     f_u32(w, &m->repeat_last_n);
     f_u64(w, &m->seed);
+    f_text(w, m->lora, sizeof m->lora);
     submit_lists(w, m);
 }
 
@@ -630,6 +635,28 @@ void hth_msg_block_at(const struct hth_msg_command *m, uint32_t i,
     HTH_ASSERT(i < hth_msg_blocks(m));
     out->bytes = hth_load_u64(p);
     memcpy(out->hash, p + 8, sizeof out->hash);
+}
+
+void hth_msg_put_lora(struct hth_buf *b, const struct hth_msg_lora *m)
+{
+    hth_put_u32(b, m->id);
+    hth_msg_put_block(b, &m->slice);
+}
+
+uint32_t hth_msg_loras(const struct hth_msg_command *m)
+{
+    return (uint32_t)(m->loras.n / HTH_MSG_LORA_BYTES);
+}
+
+void hth_msg_lora_at(const struct hth_msg_command *m, uint32_t i,
+                     struct hth_msg_lora *out)
+{
+    const uint8_t *p = m->loras.p + (size_t)i * HTH_MSG_LORA_BYTES;
+
+    HTH_ASSERT(i < hth_msg_loras(m));
+    out->id = hth_load_u32(p);
+    out->slice.bytes = hth_load_u64(p + 4);
+    memcpy(out->slice.hash, p + 12, sizeof out->slice.hash);
 }
 
 void hth_event_put(struct hth_buf *b, const struct hth_event *e)

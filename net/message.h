@@ -139,6 +139,10 @@ struct hth_msg_command {
     uint32_t attempt; /* of linking; another number than the last: link anew */
     struct hth_blob setup;  /* opaque here: worker/rank.h */
     struct hth_blob blocks; /* hth_msg_put_block() each; <= HTH_BLOCKS_MAX */
+    /* The adapters to have, as slices like blocks: hth_msg_put_lora() each; and
+     * the list's number, which REPORT gives back when they are there. */
+    uint64_t loras_number;
+    struct hth_blob loras; /* <= HTH_LORAS_MAX */
 };
 
 struct hth_msg_block {
@@ -146,6 +150,15 @@ struct hth_msg_block {
     uint8_t hash[HTH_HASH_BYTES]; /* zeros where bytes is 0 */
 };
 #define HTH_MSG_BLOCK_BYTES (8u + HTH_HASH_BYTES)
+struct hth_msg_lora {
+    uint32_t id; /* < HTH_LORAS_MAX */
+    struct hth_msg_block slice;
+};
+#define HTH_MSG_LORA_BYTES (4u + HTH_MSG_BLOCK_BYTES)
+void hth_msg_put_lora(struct hth_buf *b, const struct hth_msg_lora *m);
+uint32_t hth_msg_loras(const struct hth_msg_command *m);
+void hth_msg_lora_at(const struct hth_msg_command *m, uint32_t i,
+                     struct hth_msg_lora *out);
 void hth_msg_put_block(struct hth_buf *b, const struct hth_msg_block *m);
 /* Blocks in the list; entry i, which must be below it. */
 uint32_t hth_msg_blocks(const struct hth_msg_command *m);
@@ -178,6 +191,7 @@ struct hth_msg_report {
     uint64_t fetched_bytes; /* received over the network for this session */
     uint64_t memory_bytes;  /* free now */
     uint64_t round_trip_ns; /* of the last report and its OK; 0: the first */
+    uint64_t loras_number;  /* of the list of adapters it has; 0: none */
     struct hth_phases phases;
     int32_t status; /* FAILED: why */
     char text[HTH_ERR_TEXT_MAX];
@@ -217,6 +231,8 @@ struct hth_msg_submit {
     float repeat_penalty, frequency_penalty, presence_penalty;
     uint32_t top_k, repeat_last_n;
     uint64_t seed;
+    char lora[HTH_LORA_TEXT_MAX]; /* adapters: "NAME[:SCALE],..."; "": those
+                                     that go with every request */
     uint32_t stop_count;
     struct hth_blob stop[HTH_STOPS_MAX];
     uint32_t bias_count;

@@ -376,6 +376,7 @@ static int open_all(struct daemon *w, struct hth_err *err)
         return status;
     duty.uplink = w->uplink;
     duty.store = w->store;
+    duty.store_limit_bytes = o->store_limit_bytes;
     duty.identity = w->identity;
     duty.threads = w->threads;
     duty.memory_bytes = w->memory_bytes;

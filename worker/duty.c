@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/fetch.h"
+#include "worker/keeper.h"
 #include "worker/memory.h"
 #include "worker/rank.h"
 #include "scheduler/spread.h"
@@ -30,6 +31,7 @@ struct hth_duty {
     bool running; /* thread to be joined; controlling thread only */
     atomic_bool stop;
     struct hth_fetch fetch;
+    struct hth_keeper *keeper; /* of the rank's adapters */
     struct hth_store_key keys[HTH_BLOCKS_MAX];
     uint32_t key_count;
     struct hth_session session;
@@ -67,6 +69,7 @@ static void drop_rank(struct hth_duty *d)
     pthread_mutex_lock(&d->lock);
     d->stats_rank = NULL;
     pthread_mutex_unlock(&d->lock);
+    hth_keeper_serve(d->keeper, NULL);
     hth_rank_close(d->rank);
     d->rank = NULL;
     hth_store_source_close(d->source);
@@ -97,9 +100,10 @@ static int make_room(struct hth_duty *d, struct hth_err *err)
     struct hth_memory_need need;
 
     hth_memory_need(&d->session, d->session.rank, &need);
-    if (d->opts.memory_bytes == 0 ||
-        need.weights_bytes + need.kv_bytes + need.buffer_bytes <=
-            d->opts.memory_bytes)
+    if (d->opts.memory_bytes == 0 || need.weights_bytes + need.kv_bytes +
+                                             need.buffer_bytes +
+                                             need.lora_bytes <=
+                                         d->opts.memory_bytes)
         return HTH_OK;
     return hth_store_make_room(d->opts.store, need.weights_bytes, err);
 }
@@ -152,6 +156,7 @@ static int open_rank(struct hth_duty *d, struct hth_err *err)
     pthread_mutex_lock(&d->lock);
     d->stats_rank = rank;
     pthread_mutex_unlock(&d->lock);
+    hth_keeper_serve(d->keeper, hth_rank_adapters(rank));
     return HTH_OK;
 }
 
@@ -278,6 +283,8 @@ static int serve(struct hth_duty *d, struct hth_err *why)
     while (!atomic_load(&d->stop)) {
         set_state(d, HTH_NODE_LINKING, NULL);
         err = (struct hth_err){0};
+        while (!atomic_load(&d->stop) && !hth_keeper_tried(d->keeper))
+            pause_ms(d, 20);
         status = serve_once(d, &err);
         if (hth_rank_broken(d->rank) && !atomic_load(&d->stop)) {
             drop_rank(d);
@@ -316,10 +323,20 @@ static void *duty_main(void *arg)
 
 /* ---- control ------------------------------------------------------------- */
 
+static void free_duty(struct hth_duty *d)
+{
+    hth_buf_fini(&d->setup);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
 int hth_duty_open(struct hth_duty **out, const struct hth_duty_opts *opts,
                   struct hth_err *err)
 {
     struct hth_duty *d = calloc(1, sizeof *d);
+    struct hth_keeper_opts keeper = {
+        .uplink = opts->uplink, .changed = opts->changed, .ctx = opts->ctx};
+    int rc;
 
     if (d == NULL)
         return hth_fail(err, HTH_ENOMEM, "worker: out of memory");
@@ -327,8 +344,14 @@ int hth_duty_open(struct hth_duty **out, const struct hth_duty_opts *opts,
     d->state = HTH_NODE_IDLE;
     pthread_mutex_init(&d->lock, NULL);
     hth_buf_init(&d->setup, HTH_SETUP_BYTES_MAX + sizeof d->keys);
-    *out = d;
-    return HTH_OK;
+    keeper.store.dir = hth_store_dir(opts->store);
+    keeper.store.limit_bytes = opts->store_limit_bytes;
+    rc = hth_keeper_start(&d->keeper, &keeper, err);
+    if (rc == HTH_OK)
+        *out = d;
+    else
+        free_duty(d);
+    return rc;
 }
 
 static void halt(struct hth_duty *d)
@@ -361,9 +384,8 @@ void hth_duty_close(struct hth_duty *d)
         return;
     halt(d);
     drop_rank(d);
-    hth_buf_fini(&d->setup);
-    pthread_mutex_destroy(&d->lock);
-    free(d);
+    hth_keeper_stop(d->keeper);
+    free_duty(d);
 }
 
 /* The blocks offered must be exactly those that spec and plan imply, so that
@@ -432,6 +454,7 @@ static void adopt(struct hth_duty *d, const struct hth_msg_command *cmd,
     d->state = HTH_NODE_LOADING;
     pthread_mutex_unlock(&d->lock);
     d->session = *session;
+    hth_keeper_wish(d->keeper, cmd);
     d->key_count = hth_msg_blocks(cmd);
     memset(d->keys, 0, sizeof d->keys);
     for (i = 0; i < d->key_count; i++) {
@@ -471,6 +494,7 @@ int hth_duty_load(struct hth_duty *d, const struct hth_msg_command *cmd,
     if (status == HTH_OK && d->running && d->session.id == session->id &&
         !failed_before(d)) {
         link_anew(d, cmd->attempt);
+        hth_keeper_wish(d->keeper, cmd);
         free(session);
         return HTH_OK;
     }
@@ -498,6 +522,7 @@ void hth_duty_report(struct hth_duty *d, struct hth_msg_report *out)
     if (d->stats_rank != NULL)
         hth_rank_stats(d->stats_rank, &stats);
     pthread_mutex_unlock(&d->lock);
+    out->loras_number = hth_keeper_has(d->keeper);
     out->done_bytes = atomic_load(&d->fetch.done_bytes);
     out->total_bytes = atomic_load(&d->fetch.total_bytes);
     out->fetched_bytes = atomic_load(&d->fetch.fetched_bytes);

@@ -23,6 +23,7 @@ struct hth_duty;
 struct hth_duty_opts {
     struct hth_uplink *uplink;
     struct hth_store *store;
+    uint64_t store_limit_bytes; /* of store */
     const struct hth_identity *identity;
     const char *host; /* of the coordinator's data port */
     const char *name; /* of this device */

@@ -29,6 +29,14 @@ static uint32_t widest(const struct hth_session *s,
     return most > share->ff ? most : share->ff;
 }
 
+static uint64_t lora_bytes(const struct hth_session *s,
+                           const struct hth_share *share)
+{
+    struct hth_lora_work_opts o = {widest(s, share), widest(s, share), NULL};
+
+    return s->lora_bytes > 0 ? s->lora_bytes + hth_lora_work_bytes(&o, 1) : 0;
+}
+
 void hth_memory_need(const struct hth_session *s, uint32_t rank,
                      struct hth_memory_need *out)
 {
@@ -39,6 +47,7 @@ void hth_memory_need(const struct hth_session *s, uint32_t rank,
     hth_spec_shape(&s->spec, s->kv_type, &shape);
     out->weights_bytes = hth_shard_bytes(&s->spec, &s->plan, rank);
     out->kv_bytes = hth_share_kv_bytes(&shape, share) * s->kv_positions_max;
+    out->lora_bytes = lora_bytes(s, share);
     out->buffer_bytes =
         4 * row_floats(s, share) * s->rows_max +
         hth_matmul_scratch_bytes(s->rows_max, widest(s, share), 1) +
@@ -56,17 +65,19 @@ int hth_memory_for_weights(const struct hth_session *s, uint64_t budget_bytes,
     if (budget_bytes == 0)
         return HTH_OK;
     hth_memory_need(s, s->rank, &need);
-    if (need.kv_bytes + need.buffer_bytes < budget_bytes) {
-        *out = budget_bytes - need.kv_bytes - need.buffer_bytes;
+    if (need.kv_bytes + need.buffer_bytes + need.lora_bytes < budget_bytes) {
+        *out =
+            budget_bytes - need.kv_bytes - need.buffer_bytes - need.lora_bytes;
         return HTH_OK;
     }
     return hth_fail(err, HTH_EOVERFLOW,
-                    "the KV cache of %u positions needs %llu MiB and the "
-                    "buffers %llu MiB, which leaves nothing of %llu MiB for "
-                    "weights; raise --memory or lower --ctx",
+                    "the KV cache of %u positions needs %llu MiB, the buffers "
+                    "%llu MiB and adapters %llu MiB, which leaves nothing of "
+                    "%llu MiB for weights; raise --memory or lower --ctx",
                     s->kv_positions_max,
                     (unsigned long long)(need.kv_bytes >> 20),
                     (unsigned long long)(need.buffer_bytes >> 20),
+                    (unsigned long long)(need.lora_bytes >> 20),
                     (unsigned long long)(budget_bytes >> 20));
 }
 
@@ -76,9 +87,10 @@ void hth_memory_fit(struct hth_session *s, const uint64_t *memory_bytes)
         struct hth_memory_need need;
 
         hth_memory_need(s, r, &need);
-        if (memory_bytes[r] == 0 ||
-            need.weights_bytes + need.kv_bytes + need.buffer_bytes <=
-                memory_bytes[r])
+        if (memory_bytes[r] == 0 || need.weights_bytes + need.kv_bytes +
+                                            need.buffer_bytes +
+                                            need.lora_bytes <=
+                                        memory_bytes[r])
             continue;
         s->kv_positions_max = s->ctx_max;
         while (s->rows_max > ROWS_LEAST &&

@@ -10,6 +10,7 @@
 struct hth_memory_need {
     uint64_t weights_bytes; /* all of the share; less can do */
     uint64_t kv_bytes;      /* of kv_positions_max positions */
+    uint64_t lora_bytes;    /* adapters, and room to compute with them */
     uint64_t buffer_bytes;  /* activations of rows_max rows, messages, logits */
 };
 

@@ -25,9 +25,10 @@ struct hth_rank {
     char *kv_dir;                  /* NULL: contexts are not kept */
     struct hth_pressure *pressure; /* NULL: without a budget */
     uint64_t weight_bytes;
-    struct hth_split *split; /* NULL: prompts are not spread here */
-    bool broken;             /* weights failed a step */
-    uint64_t told_ns;        /* when streaming was last logged */
+    struct hth_split *split;       /* NULL: prompts are not spread here */
+    struct hth_adapters *adapters; /* NULL: the session has none */
+    bool broken;                   /* weights failed a step */
+    uint64_t told_ns;              /* when streaming was last logged */
     struct hth_loader_stats told;
     uint64_t told_steps, told_compute_ns;
     /* Buffers of the serving loop, made at open. */
@@ -131,7 +132,8 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
                                  .rank = r->session.rank,
                                  .rows_max = r->session.rows_max,
                                  .kv_type = r->session.kv_type,
-                                 .ctx_max = r->session.ctx_max};
+                                 .ctx_max = r->session.ctx_max,
+                                 .lora = r->session.lora_bytes > 0};
     int rc = hth_isa_init(err);
 
     if (rc == HTH_OK)
@@ -146,6 +148,12 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
         rc = open_loader(r, o, err);
     if (rc == HTH_OK)
         rc = open_split(r, o, err);
+    if (rc == HTH_OK && r->session.lora_bytes > 0)
+        rc = hth_adapters_open(&r->adapters,
+                               &(struct hth_lora_place){&r->session.spec,
+                                                        &r->session.plan,
+                                                        r->session.rank},
+                               r->session.lora_bytes, err);
     return rc;
 }
 
@@ -178,6 +186,7 @@ void hth_rank_close(struct hth_rank *r)
     if (r == NULL)
         return;
     hth_split_close(r->split);
+    hth_adapters_close(r->adapters);
     hth_forward_close(r->forward);
     hth_pool_stop(r->pool);
     hth_pressure_stop(r->pressure);
@@ -214,6 +223,11 @@ bool hth_rank_broken(const struct hth_rank *r)
 struct hth_split *hth_rank_split(struct hth_rank *r)
 {
     return r->split;
+}
+
+struct hth_adapters *hth_rank_adapters(struct hth_rank *r)
+{
+    return r->adapters;
 }
 
 void hth_rank_shutdown(struct hth_rank *r)
@@ -255,11 +269,26 @@ static int on_disk(struct hth_rank *r, const struct hth_step_op *op,
     return hth_kv_file_save(kv, op->slot, &f, r->kv_dir, err);
 }
 
+static int adapt(struct hth_rank *r, const struct hth_step_op *op,
+                 struct hth_err *err)
+{
+    uint32_t bits = (uint32_t)op->key;
+    float scale;
+
+    memcpy(&scale, &bits, sizeof scale);
+    if (op->from != HTH_LORA_NONE)
+        return hth_adapters_use(r->adapters, op->slot, op->from, scale, err);
+    hth_adapters_unuse(r->adapters, op->slot);
+    return HTH_OK;
+}
+
 int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
                 struct hth_err *err)
 {
     struct hth_kv *kv = hth_forward_kv(r->forward);
 
+    if (op->kind == HTH_OP_ADAPT)
+        return adapt(r, op, err);
     if (op->kind == HTH_OP_CUT) {
         hth_kv_truncate(kv, op->slot, op->positions);
         return HTH_OK;
@@ -282,6 +311,8 @@ void hth_rank_forget(struct hth_rank *r)
 {
     for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
         hth_kv_truncate(hth_forward_kv(r->forward), s, 0);
+    for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
+        hth_adapters_unuse(r->adapters, s);
 }
 
 /* ---- serving ------------------------------------------------------------- */
@@ -420,6 +451,7 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
     uint64_t before = waited(link);
     int rc = reserve(r, link, err);
 
+    b.lora = hth_adapters_rows(r->adapters, b.seq, b.rows);
     if (rc == HTH_OK && b.rows == 0)
         return HTH_OK;
     if (rc == HTH_OK)

@@ -18,6 +18,7 @@
 #include "model/forward.h"
 #include "net/link.h"
 #include "net/star.h"
+#include "worker/adapters.h"
 #include "worker/whole.h"
 #include "worker/loader.h"
 
@@ -33,8 +34,10 @@ struct hth_session {
     uint32_t rows_max;         /* of a step */
     uint32_t kv_type;          /* HTH_F32, HTH_F16, HTH_Q8_0 */
     uint32_t wire_type;        /* enum hth_wire of net/star.h */
-    uint32_t prefill; /* enum hth_prefill_mode: how long prompts run. But for
-                       * tp every rank has whole layers beside its slices. */
+    uint32_t prefill;    /* enum hth_prefill_mode: how long prompts run. But for
+                          * tp every rank has whole layers beside its slices. */
+    uint64_t lora_bytes; /* set aside on each rank for adapters' slices; 0:
+                          * there are none, ever */
     struct hth_spec spec;
     struct hth_plan plan;
 };
@@ -93,6 +96,8 @@ struct hth_forward *hth_rank_forward(struct hth_rank *r);
 struct hth_pool *hth_rank_pool(struct hth_rank *r);
 /* NULL: this session has no spread prompts, or there is no room for them. */
 struct hth_split *hth_rank_split(struct hth_rank *r);
+/* The rank's adapters; NULL: the session has none. */
+struct hth_adapters *hth_rank_adapters(struct hth_rank *r);
 /* Any thread: the rank is to stop serving, beside shutting its link down. */
 void hth_rank_shutdown(struct hth_rank *r);
 const struct hth_session *hth_rank_session(const struct hth_rank *r);

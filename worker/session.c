@@ -10,7 +10,7 @@
 
 /* Of this encoding and of the steps' (step.c). A device that does not know it
  * says so when it is given the session. */
-#define SESSION_LAYOUT 2u
+#define SESSION_LAYOUT 3u
 
 void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
 {
@@ -23,6 +23,7 @@ void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
     hth_put_u32(b, s->kv_type);
     hth_put_u32(b, s->wire_type);
     hth_put_u32(b, s->prefill);
+    hth_put_u64(b, s->lora_bytes);
     hth_spec_encode(&s->spec, b);
     hth_plan_encode(&s->plan, b);
 }
@@ -34,7 +35,8 @@ static bool numbers_ok(const struct hth_session *s)
            s->kv_positions_max >= s->ctx_max && s->rows_max >= 1 &&
            s->rows_max <= HTH_STEP_ROWS_MAX &&
            hth_attn_type_ok(s->kv_type, 32) && s->wire_type <= HTH_WIRE_Q8 &&
-           s->prefill < HTH_PREFILL_MODES;
+           s->prefill < HTH_PREFILL_MODES &&
+           s->lora_bytes <= HTH_LORA_BYTES_MAX;
 }
 
 int hth_session_decode(struct hth_session *s, struct hth_cursor *c,
@@ -51,6 +53,7 @@ int hth_session_decode(struct hth_session *s, struct hth_cursor *c,
     s->kv_type = hth_get_u32(c);
     s->wire_type = hth_get_u32(c);
     s->prefill = hth_get_u32(c);
+    s->lora_bytes = hth_get_u64(c);
     if (c->failed || layout != SESSION_LAYOUT || !numbers_ok(s))
         return hth_fail(err, HTH_EFORMAT,
                         "the coordinator sent a session that this device "

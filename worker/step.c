@@ -89,7 +89,10 @@ static bool ops_ok(const struct hth_step *s, const struct hth_step_bounds *b)
 
         if (o->slot >= HTH_SLOTS_MAX || o->positions > b->ctx_max)
             return false;
-        if (o->kind < HTH_OP_CUT || o->kind > HTH_OP_LOAD)
+        if (o->kind < HTH_OP_CUT || o->kind > HTH_OP_ADAPT)
+            return false;
+        if (o->kind == HTH_OP_ADAPT && o->from >= HTH_LORAS_MAX &&
+            o->from != HTH_LORA_NONE)
             return false;
         if (o->kind == HTH_OP_FORK &&
             (o->from >= HTH_SLOTS_MAX || o->from == o->slot))

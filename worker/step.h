@@ -38,7 +38,10 @@ enum hth_op_kind {
     HTH_OP_FORK = 2, /* slot, emptied, begins with [0, positions) of from */
     /* Answered by KEPT: the positions, or 0 where it could not be done. */
     HTH_OP_SAVE = 3, /* [0, positions) of slot to the file of that key */
-    HTH_OP_LOAD = 4  /* slot, emptied, becomes what is in the file */
+    HTH_OP_LOAD = 4, /* slot, emptied, becomes what is in the file */
+    /* Rows of slot get adapter `from` as well, with the scale whose bits are in
+     * key; HTH_LORA_NONE: none any more. */
+    HTH_OP_ADAPT = 5
 };
 
 struct hth_step_op {
@@ -46,7 +49,7 @@ struct hth_step_op {
     uint32_t slot;
     uint32_t from;
     uint32_t positions;
-    uint64_t key; /* of SAVE, LOAD */
+    uint64_t key; /* of SAVE, LOAD; ADAPT: 32 bits */
 };
 
 struct hth_step {

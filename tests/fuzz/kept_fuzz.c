@@ -29,11 +29,13 @@ static void decode_sealed(const uint8_t *data, size_t size)
     hth_hash_close(h);
     if (hth_kept_decode(copy, size + HTH_HASH_BYTES, print, &text, NULL) ==
         HTH_OK) {
-        if (12 + HTH_HASH_BYTES + 4 * (size_t)text.count != size)
+        size_t head = 12 + HTH_HASH_BYTES;
+
+        head += hth_load_u32(copy + 4) == 2 ? 8 : 0;
+        if (head + 4 * (size_t)text.count != size)
             abort();
         for (uint32_t i = 0; i < text.count; i++)
-            if (text.tokens[i] !=
-                hth_load_u32(copy + 12 + HTH_HASH_BYTES + 4 * (size_t)i))
+            if (text.tokens[i] != hth_load_u32(copy + head + 4 * (size_t)i))
                 abort();
     }
     free(text.tokens);

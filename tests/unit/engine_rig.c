@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/type.h"
+#include "model/lora.h"
 #include "net_cluster.h"
 #include "support.h"
 
@@ -31,6 +33,25 @@ static int whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
                           (struct hth_read){0, dst, bytes}, err);
 }
 
+const char *rig_loras[RIG_LORAS_MAX];
+
+static struct hth_adapter_slice lora_slice(const struct hth_session *s,
+                                           const char *path)
+{
+    struct hth_lora_place at = {&s->spec, &s->plan, s->rank};
+    struct hth_adapter_slice slice;
+    struct hth_lora_file *f;
+    struct hth_err err;
+
+    cr_assert_eq(hth_lora_file_open(&f, path, &s->spec, &err), 0, "%s",
+                 err.text);
+    slice.bytes = hth_lora_slice_bytes(f, &at);
+    slice.data = hth_mem_alloc(slice.bytes);
+    cr_assert_eq(hth_lora_slice(f, &at, slice.data, &err), 0, "%s", err.text);
+    hth_lora_file_close(f);
+    return slice;
+}
+
 static void *member_main(void *arg)
 {
     struct member *m = arg;
@@ -44,6 +65,11 @@ static void *member_main(void *arg)
                               .kv_dir = rig_opts.kv_dir};
 
     cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);
+    for (uint32_t i = 0; i < RIG_LORAS_MAX && rig_loras[i] != NULL; i++)
+        cr_assert_eq(hth_adapters_put(hth_rank_adapters(rank), i,
+                                      lora_slice(&m->session, rig_loras[i]),
+                                      &err),
+                     0, "%s", err.text);
     m->status = hth_rank_serve(rank, m->link, &err);
     hth_rank_close(rank);
     hth_link_close(m->link);
@@ -74,6 +100,7 @@ void rig_session(struct rig *r, struct hth_session *s, const double *shares)
     s->kv_type = HTH_F32;
     s->wire_type = HTH_WIRE_F32;
     s->prefill = rig_prefill;
+    s->lora_bytes = rig_loras[0] != NULL ? 16u << 20 : 0;
     hth_spec_shape(&s->spec, s->kv_type, &shape);
     cr_assert_eq(hth_plan_make(&shape, shares, r->ranks, &s->plan, &err), 0);
 }
@@ -124,6 +151,10 @@ void rig_open(struct rig *r, const char *model, const double *shares,
     cr_assert_eq(hth_engine_open(&r->e, &o, &err), 0);
     rig_session(r, s, shares);
     cr_assert_eq(hth_engine_load(r->e, s, &err), 0, "%s", err.text);
+    for (uint32_t i = 0; i < RIG_LORAS_MAX && rig_loras[i] != NULL; i++)
+        cr_assert_eq(
+            hth_engine_lora_put(r->e, i, lora_slice(s, rig_loras[i]), &err), 0,
+            "%s", err.text);
     rig_attach(r, s);
     free(s);
 }

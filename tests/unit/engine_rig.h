@@ -44,6 +44,10 @@ struct answer {
 extern struct hth_engine_opts rig_opts;
 /* How their prompts run: enum hth_prefill_mode. */
 extern uint32_t rig_prefill;
+/* Adapters' files, as many as there are: the engine and all ranks have them
+ * under their indices. */
+#define RIG_LORAS_MAX 4u
+extern const char *rig_loras[RIG_LORAS_MAX];
 
 /* A golden model over ranks with these shares; skips without vectors. */
 void rig_open(struct rig *r, const char *model, const double *shares,

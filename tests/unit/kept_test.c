@@ -229,20 +229,60 @@ Test(kept, is_read_again)
     for (uint32_t i = 0; i < 300; i++)
         tokens[i] = i * 7;
     cr_assert_eq(hth_kept_open(&k, f.dir, print, &err), 0);
-    cr_assert_eq(hth_kept_add(k, tokens, 100, &err), 0);
-    cr_assert_eq(hth_kept_add(k, tokens, 200, &err), 0);
+    cr_assert_eq(hth_kept_add(k, &(struct hth_context){tokens, 100, 0}, &err),
+                 0);
+    cr_assert_eq(hth_kept_add(k, &(struct hth_context){tokens, 200, 0}, &err),
+                 0);
     cr_assert_eq(folder_count(&f), 1, "the beginning of another is forgotten");
     hth_kept_close(k);
     cr_assert_eq(hth_kept_open(&k, f.dir, print, &err), 0);
-    cr_assert_eq(hth_kept_match(k, tokens, 300, &key, &count), 200);
+    cr_assert_eq(
+        hth_kept_match(k, &(struct hth_context){tokens, 300, 0}, &key, &count),
+        200);
     cr_assert_eq(count, 200);
-    cr_assert_eq(key, hth_kept_key(k, tokens, 200));
-    cr_assert_eq(hth_kept_match(k, tokens, 150, &key, &count), 150);
-    cr_assert_eq(hth_kept_match(k, tokens + 1, 150, &key, &count), 0);
+    cr_assert_eq(key, hth_kept_key(k, &(struct hth_context){tokens, 200, 0}));
+    cr_assert_eq(
+        hth_kept_match(k, &(struct hth_context){tokens, 150, 0}, &key, &count),
+        150);
+    cr_assert_eq(hth_kept_match(k, &(struct hth_context){tokens + 1, 150, 0},
+                                &key, &count),
+                 0);
     hth_kept_close(k);
     cr_assert_eq(hth_kept_open(&k, f.dir, other, &err), 0);
-    cr_assert_eq(hth_kept_match(k, tokens, 300, &key, &count), 0,
-                 "of another model");
+    cr_assert_eq(
+        hth_kept_match(k, &(struct hth_context){tokens, 300, 0}, &key, &count),
+        0, "of another model");
+    hth_kept_close(k);
+    folder_fini(&f);
+}
+
+/* The same tokens, computed with other adapters, are another context. */
+Test(kept, tells_variants_apart)
+{
+    uint32_t tokens[200], count = 0;
+    uint8_t print[HTH_HASH_BYTES] = {1};
+    struct hth_context plain = {tokens, 200, 0}, adapted = {tokens, 150, 77},
+                       other = {tokens, 150, 78};
+    struct folder f;
+    struct hth_kept *k;
+    struct hth_err err;
+    uint64_t key = 0;
+
+    folder_init(&f);
+    for (uint32_t i = 0; i < 200; i++)
+        tokens[i] = i * 3;
+    cr_assert_eq(hth_kept_open(&k, f.dir, print, &err), 0);
+    cr_assert_eq(hth_kept_add(k, &adapted, &err), 0);
+    cr_assert_eq(hth_kept_add(k, &plain, &err), 0);
+    cr_assert_eq(folder_count(&f), 2, "neither is a beginning of the other");
+    hth_kept_close(k);
+    cr_assert_eq(hth_kept_open(&k, f.dir, print, &err), 0);
+    cr_assert_eq(hth_kept_match(k, &adapted, &key, &count), 150);
+    cr_assert_eq(count, 150);
+    cr_assert_eq(key, hth_kept_key(k, &adapted));
+    cr_assert_eq(hth_kept_match(k, &other, &key, &count), 0);
+    cr_assert_eq(hth_kept_match(k, &plain, &key, &count), 200);
+    cr_assert_neq(hth_kept_key(k, &other), hth_kept_key(k, &adapted));
     hth_kept_close(k);
     folder_fini(&f);
 }

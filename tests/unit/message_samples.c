@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const uint8_t some_bytes[] = "0123456789abcdef0123456789abcdef";
-static struct hth_buf blocks, events, nodes;
+static struct hth_buf blocks, loras, events, nodes;
 
 static void fill_hello(struct hth_msg_hello *h)
 {
@@ -46,6 +46,12 @@ static void fill_command(struct hth_msg_command *m)
     m->attempt = 2;
     m->setup = (struct hth_blob){some_bytes, 20};
     m->blocks = (struct hth_blob){blocks.data, blocks.len};
+    if (loras.len == 0) {
+        hth_buf_init(&loras, 4096);
+        hth_msg_put_lora(&loras, &(struct hth_msg_lora){7, b});
+    }
+    m->loras_number = 4;
+    m->loras = (struct hth_blob){loras.data, loras.len};
 }
 
 static void fill_report(struct hth_msg_report *m)
@@ -58,6 +64,7 @@ static void fill_report(struct hth_msg_report *m)
     m->memory_bytes = 1000;
     m->phases = (struct hth_phases){3, 4, 5, 6, 7, 8, 9};
     m->round_trip_ns = 250000;
+    m->loras_number = 4;
     m->status = HTH_EHASH;
     snprintf(m->text, sizeof m->text, "block 3 differs");
 }
@@ -71,6 +78,7 @@ static void fill_submit(struct hth_msg_submit *m)
     m->chat = true;
     m->tokens_max = 12;
     m->seed = 42;
+    snprintf(m->lora, sizeof m->lora, "tale:0.5");
     m->stop_count = 2;
     m->stop[0] = (struct hth_blob){(const uint8_t *)"\n\n", 2};
     m->stop[1] = (struct hth_blob){(const uint8_t *)"END", 3};

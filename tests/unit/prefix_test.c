@@ -13,6 +13,7 @@
 
 struct text {
     uint32_t n;
+    uint64_t variant;
     uint32_t token[TEXT_MAX];
     bool known, pinned;
     uint64_t used;
@@ -24,14 +25,13 @@ struct pair {
     uint64_t now;
 };
 
-static uint32_t common_blocks(const uint32_t *a, uint32_t an, const uint32_t *b,
-                              uint32_t bn)
+static uint32_t common_blocks(const struct text *a, const struct text *b)
 {
-    uint32_t n = 0, least = an < bn ? an : bn;
+    uint32_t n = 0, least = a->n < b->n ? a->n : b->n;
 
-    while (n < least && a[n] == b[n])
+    while (n < least && a->token[n] == b->token[n])
         n++;
-    return n - n % BLOCK;
+    return a->variant == b->variant ? n - n % BLOCK : 0;
 }
 
 /* The longest over all texts. */
@@ -40,10 +40,7 @@ static uint32_t naive_match(const struct pair *v, const struct text *t)
     uint32_t best = 0;
 
     for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++) {
-        uint32_t n =
-            v->slot[s].known
-                ? common_blocks(v->slot[s].token, v->slot[s].n, t->token, t->n)
-                : 0;
+        uint32_t n = v->slot[s].known ? common_blocks(&v->slot[s], t) : 0;
 
         best = n > best ? n : best;
     }
@@ -61,10 +58,8 @@ static uint64_t naive_positions(const struct pair *v)
         if (!v->slot[s].known)
             continue;
         for (uint32_t t = 0; t < s; t++) {
-            uint32_t n = v->slot[t].known
-                             ? common_blocks(v->slot[s].token, v->slot[s].n,
-                                             v->slot[t].token, v->slot[t].n)
-                             : 0;
+            uint32_t n =
+                v->slot[t].known ? common_blocks(&v->slot[s], &v->slot[t]) : 0;
 
             shared = n > shared ? n : shared;
         }
@@ -81,6 +76,7 @@ static struct text random_text(struct pair *v, struct hth_rng *rng)
     const struct text *like = &v->slot[hth_rng_u64(rng) % HTH_SLOTS_MAX];
     uint32_t same = (uint32_t)(hth_rng_u64(rng) % TEXT_MAX);
 
+    t.variant = hth_rng_u64(rng) % 4 == 0 ? 77 : 0;
     for (uint32_t i = 0; i < t.n; i++)
         t.token[i] = i < same && i < like->n ? like->token[i]
                                              : (uint32_t)(hth_rng_u64(rng) % 3);
@@ -89,7 +85,9 @@ static struct text random_text(struct pair *v, struct hth_rng *rng)
 
 static void check_match(struct pair *v, const struct text *t)
 {
-    uint32_t slot, n = hth_prefix_match(v->p, t->token, t->n, &slot);
+    uint32_t slot,
+        n = hth_prefix_match(
+            v->p, &(struct hth_context){t->token, t->n, t->variant}, &slot);
 
     cr_assert_eq(n, naive_match(v, t));
     if (n == 0) {
@@ -97,6 +95,7 @@ static void check_match(struct pair *v, const struct text *t)
         return;
     }
     cr_assert(v->slot[slot].known && v->slot[slot].n >= n);
+    cr_assert_eq(v->slot[slot].variant, t->variant);
     cr_assert_eq(memcmp(v->slot[slot].token, t->token, n * 4), 0);
     v->slot[slot].used = ++v->now;
 }
@@ -106,7 +105,10 @@ static void check_insert(struct pair *v, struct text t, uint32_t slot)
     uint32_t drop, whole = t.n - t.n % BLOCK;
     bool covered = naive_match(v, &t) == whole;
 
-    cr_assert_eq(hth_prefix_insert(v->p, t.token, t.n, slot, &drop), HTH_OK);
+    cr_assert_eq(
+        hth_prefix_insert(v->p, &(struct hth_context){t.token, t.n, t.variant},
+                          slot, &drop),
+        HTH_OK);
     if (covered) {
         cr_assert_eq(drop, slot);
         return;
@@ -123,7 +125,8 @@ static void check_insert(struct pair *v, struct text t, uint32_t slot)
     }
     v->slot[slot] = t;
     for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
-        if (s != slot && v->slot[s].known && v->slot[s].n <= whole)
+        if (s != slot && v->slot[s].known && v->slot[s].n <= whole &&
+            v->slot[s].variant == t.variant)
             cr_assert_neq(memcmp(v->slot[s].token, t.token, v->slot[s].n * 4),
                           0, "slot %u is covered by %u and still known", s,
                           slot);
@@ -146,6 +149,8 @@ static void check_tokens(const struct pair *v, uint32_t slot)
     uint32_t n = hth_prefix_tokens(v->p, slot, out, TEXT_MAX);
 
     cr_assert_eq(n, v->slot[slot].known ? v->slot[slot].n : 0);
+    cr_assert_eq(hth_prefix_variant(v->p, slot),
+                 v->slot[slot].known ? v->slot[slot].variant : 0);
     cr_assert_eq(memcmp(out, v->slot[slot].token, n * 4), 0);
 }
 
@@ -191,6 +196,12 @@ Test(prefix, equals_a_list_of_texts)
     hth_prefix_close(v.p);
 }
 
+static int insert9(struct hth_prefix *p, const uint32_t *token, uint32_t n,
+                   uint32_t *drop)
+{
+    return hth_prefix_insert(p, &(struct hth_context){token, n, 0}, 9, drop);
+}
+
 Test(prefix, a_slot_that_grew_comes_again)
 {
     uint32_t token[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, drop, slot;
@@ -198,13 +209,14 @@ Test(prefix, a_slot_that_grew_comes_again)
     struct hth_err err;
 
     cr_assert_eq(hth_prefix_open(&p, BLOCK, &err), HTH_OK);
-    cr_assert_eq(hth_prefix_insert(p, token, 5, 9, &drop), HTH_OK);
+    cr_assert_eq(insert9(p, token, 5, &drop), HTH_OK);
     cr_assert_eq(drop, HTH_SLOT_NONE);
-    cr_assert_eq(hth_prefix_insert(p, token, 7, 9, &drop), HTH_OK);
+    cr_assert_eq(insert9(p, token, 7, &drop), HTH_OK);
     cr_assert_eq(drop, HTH_SLOT_NONE, "no new block");
-    cr_assert_eq(hth_prefix_insert(p, token, 12, 9, &drop), HTH_OK);
+    cr_assert_eq(insert9(p, token, 12, &drop), HTH_OK);
     cr_assert_eq(drop, HTH_SLOT_NONE);
-    cr_assert_eq(hth_prefix_match(p, token, 12, &slot), 12);
+    cr_assert_eq(
+        hth_prefix_match(p, &(struct hth_context){token, 12, 0}, &slot), 12);
     cr_assert_eq(slot, 9);
     cr_assert_eq(hth_prefix_slots(p), 1);
     hth_prefix_close(p);

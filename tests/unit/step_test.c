@@ -80,13 +80,14 @@ Test(step, refuses_operations_that_cannot_be)
 {
     static const struct hth_step_op bad[] = {
         {0, 1, 2, 3, 0},
-        {HTH_OP_LOAD + 1, 1, 2, 3, 0},
+        {HTH_OP_ADAPT + 1, 1, 2, 3, 0},
         {HTH_OP_CUT, HTH_SLOTS_MAX, 0, 3, 0},
         {HTH_OP_CUT, 1, 0, 101, 0},
         {HTH_OP_FORK, HTH_SLOTS_MAX, 2, 3, 0},
         {HTH_OP_FORK, 1, HTH_SLOTS_MAX, 3, 0},
         {HTH_OP_FORK, 1, 1, 3, 0},
         {HTH_OP_FORK, 1, 2, 101, 0},
+        {HTH_OP_ADAPT, 1, HTH_LORAS_MAX, 0, 0},
     };
     static struct hth_step a, b;
     float x[16 * DIM], y[16 * DIM];

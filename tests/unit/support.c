@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/mem.h"
 #include "kernels/ops.h"
 #include "model/embed.h"
 #include "model/forward.h"
@@ -56,6 +57,7 @@ struct rank_thread {
     struct hth_collective *group;
     uint32_t rank;
     float *logits; /* [count][vocab], shared */
+    struct hth_lora_set set;
 };
 
 static void bind_all(struct rank_thread *t, struct hth_forward *f,
@@ -78,6 +80,38 @@ static void bind_all(struct rank_thread *t, struct hth_forward *f,
         cr_assert_eq(hth_block_pack(NULL, &b, blocks[i], &err), 0);
         hth_forward_bind(f, i, blocks[i]);
     }
+}
+
+/* The rank's slices of the adapters, from their files. */
+static void open_loras(const struct rank_thread *t, struct hth_lora_set *set)
+{
+    struct hth_lora_place at = {t->spec, t->plan, t->rank};
+    struct hth_err err;
+
+    memset(set, 0, sizeof *set);
+    for (uint32_t i = 0; i < t->run->loras; i++) {
+        struct hth_lora_file *f;
+        struct hth_lora *lora;
+        uint64_t n;
+        uint8_t *slice;
+
+        cr_assert_eq(hth_lora_file_open(&f, t->run->lora[i], t->spec, &err), 0,
+                     "%s", err.text);
+        n = hth_lora_slice_bytes(f, &at);
+        slice = hth_mem_alloc(n);
+        cr_assert_eq(hth_lora_slice(f, &at, slice, &err), 0, "%s", err.text);
+        cr_assert_eq(hth_lora_open(&lora, &at, slice, n, &err), 0, "%s",
+                     err.text);
+        hth_lora_file_close(f);
+        set->use[set->n++] =
+            (struct hth_lora_use){lora, t->run->lora_scale[i], 0};
+    }
+}
+
+static void close_loras(struct hth_lora_set *set)
+{
+    for (uint32_t i = 0; i < set->n; i++)
+        hth_lora_close((struct hth_lora *)(uintptr_t)set->use[i].lora);
 }
 
 /* A source whose pieces lie somewhere else each time and are rubbish once they
@@ -134,10 +168,16 @@ static void run_rows(struct rank_thread *t, struct hth_forward *f,
     uint32_t dim = t->spec->dim, seq[512], pos[512];
     float *x = malloc((size_t)n * dim * sizeof *x);
     float *part = malloc(((size_t)n * share->vocab + 1) * sizeof *part);
-    struct hth_batch b = {.rows = n, .seq = seq, .pos = pos, .x = x};
+    const struct hth_lora_set *lora[512];
+    struct hth_batch b = {.rows = n,
+                          .seq = seq,
+                          .pos = pos,
+                          .x = x,
+                          .lora = t->set.n > 0 ? lora : NULL};
     struct hth_err err;
 
     for (uint32_t r = 0; r < n; r++) {
+        lora[r] = &t->set;
         seq[r] = 3;
         pos[r] = first + r;
         cr_assert_eq(
@@ -156,6 +196,20 @@ static void run_rows(struct rank_thread *t, struct hth_forward *f,
     free(part);
 }
 
+/* A group that counts what goes through it. */
+struct counter {
+    struct hth_collective outer, *inner;
+    uint64_t numbers;
+};
+
+static int counted_reduce(void *ctx, float *x, size_t n, struct hth_err *err)
+{
+    struct counter *c = ctx;
+
+    c->numbers += n;
+    return c->inner->all_reduce(c->inner->ctx, x, n, err);
+}
+
 static void *rank_main(void *arg)
 {
     struct rank_thread *t = arg;
@@ -169,8 +223,10 @@ static void *rank_main(void *arg)
                                  .rank = t->rank,
                                  .rows_max = t->run->chunk,
                                  .kv_type = t->run->kv_type,
-                                 .ctx_max = t->run->count};
+                                 .ctx_max = t->run->count,
+                                 .lora = t->run->loras > 0};
     struct mover m = {.t = t, .blocks = blocks};
+    struct counter c = {.inner = t->group};
     struct hth_blocks source = {
         .ctx = &m, .acquire = mover_acquire, .release = mover_release};
 
@@ -179,14 +235,21 @@ static void *rank_main(void *arg)
     cr_assert_eq(hth_forward_open(&f, &o, &err), 0, "%s", err.text);
     cr_assert_eq(hth_embed_open(&e, t->g, t->spec, &err), 0);
     bind_all(t, f, blocks);
+    open_loras(t, &t->set);
     if (t->run->moving)
         hth_forward_source(f, &source);
-    hth_forward_join(f, t->group);
+    c.outer = *t->group;
+    c.outer.ctx = &c;
+    c.outer.all_reduce = counted_reduce;
+    hth_forward_join(f, &c.outer);
     for (uint32_t i = 0; i < t->run->count; i += t->run->chunk)
         run_rows(t, f, e, i,
                  t->run->count - i < t->run->chunk ? t->run->count - i
                                                    : t->run->chunk);
+    if (t->rank == 0)
+        t->run->reduced = c.numbers;
     hth_forward_close(f);
+    close_loras(&t->set);
     hth_embed_close(e);
     hth_pool_stop(pool);
     for (uint32_t i = 0; i < hth_shard_blocks(t->spec); i++)
@@ -217,8 +280,13 @@ float *run_shards(struct shard_run *run)
     run->vocab = spec.vocab;
     logits = malloc((size_t)run->count * spec.vocab * sizeof *logits);
     for (uint32_t r = 0; r < run->ranks; r++) {
-        t[r] = (struct rank_thread){
-            run, g, &spec, &plan, hth_local_group_rank(group, r), r, logits};
+        t[r] = (struct rank_thread){.run = run,
+                                    .g = g,
+                                    .spec = &spec,
+                                    .plan = &plan,
+                                    .group = hth_local_group_rank(group, r),
+                                    .rank = r,
+                                    .logits = logits};
         pthread_create(&id[r], NULL, rank_main, &t[r]);
     }
     for (uint32_t r = 0; r < run->ranks; r++)

@@ -27,6 +27,11 @@ struct shard_run {
     uint32_t count;
     bool moving; /* blocks come for their compute only, each time elsewhere */
     uint32_t vocab; /* out */
+    /* Adapters of every row. */
+    const char *lora[2];
+    float lora_scale[2];
+    uint32_t loras;
+    uint64_t reduced; /* out: numbers that rank 0 gave to all-reduces */
 };
 float *run_shards(struct shard_run *run);
 
