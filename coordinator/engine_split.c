@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "coordinator/engine_internal.h"
 #include "kernels/type.h"
 #include "model/seqpar.h"
@@ -168,7 +169,7 @@ static void tell_adapted(struct hth_task *t)
     if (t->r.loras == 0 || !t->running || t->stepwise)
         return;
     t->stepwise = true;
-    t->stats.prefill_mode = HTH_PREFILL_TP;
+    t->stats.prompt.mode = HTH_PREFILL_TP;
     hth_log(HTH_LOG_NOTICE, "PREFILL",
             "mode=tp tokens=%u: a prompt with adapters takes steps",
             t->r.count - t->pos);

@@ -212,7 +212,7 @@ Test(lora_engine, prompts_with_adapters_take_steps, .timeout = 120)
     bench_open(&b, "llama-gqa-Q4_0", g_three, 3);
     ask(&b, &ring, 1, false);
     bench_close(&b);
-    cr_assert_eq(ring.stats.prefill_mode, HTH_PREFILL_TP);
+    cr_assert_eq(ring.stats.prompt.mode, HTH_PREFILL_TP);
     cr_assert(same(&steps, &ring));
 }
 
