@@ -205,7 +205,9 @@ static int read_bias(struct api_call *c, const json_t *o)
 }
 
 /* typical_p, mirostat and their like change the choice of tokens in ways this
- * sampler does not know; their neutral values are accepted. */
+ * sampler does not know; their neutral values are accepted. So do vLLM's
+ * fields for the shape of an answer, which OpenAI's response_format says here.
+ */
 static int refuse_samplers(struct api_call *c, const json_t *o)
 {
     static const struct {
@@ -214,7 +216,14 @@ static int refuse_samplers(struct api_call *c, const json_t *o)
     } others[] = {{"typical_p", 1},       {"mirostat", 0},
                   {"xtc_probability", 0}, {"dry_multiplier", 0},
                   {"dynatemp_range", 0},  {"tfs_z", 1},
-                  {"top_n_sigma", -1}};
+                  {"top_n_sigma", -1},    {"min_tokens", 0},
+                  {"length_penalty", 1},  {"n_keep", 0}};
+    static const char *const shapes[] = {
+        "guided_json",        "guided_regex",
+        "guided_choice",      "guided_grammar",
+        "stop_token_ids",     "bad_words",
+        "structured_outputs", "use_beam_search",
+        "prompt_logprobs",    NULL};
     size_t i;
 
     for (i = 0; i < sizeof others / sizeof others[0]; i++) {
@@ -224,6 +233,15 @@ static int refuse_samplers(struct api_call *c, const json_t *o)
             return hth__api_fault(
                 &c->fault, "unsupported_parameter", others[i].name,
                 "%s is not supported by this server", others[i].name);
+    }
+    for (i = 0; shapes[i] != NULL; i++) {
+        const json_t *v = field(o, shapes[i]);
+
+        if (v != NULL && !json_is_false(v) &&
+            !(json_is_array(v) && json_array_size(v) == 0))
+            return hth__api_fault(&c->fault, "unsupported_parameter", shapes[i],
+                                  "%s is not supported by this server",
+                                  shapes[i]);
     }
     return 0;
 }

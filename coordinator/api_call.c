@@ -135,6 +135,7 @@ static void on_piece(void *ctx, const struct hth_chat_piece *p)
     struct api_choice *ch = ctx;
     struct api_call *c = ch->call;
 
+    ch->reasons = p->part == HTH_CHAT_REASONING;
     if (p->part == HTH_CHAT_TOOL)
         ch->tool_calls++;
     if (c->streaming)
@@ -206,6 +207,8 @@ static void take(struct api_choice *ch)
         if (n.text_bytes > 0)
             push_text(ch, n.text, n.text_bytes);
     }
+    /* Tokens of the marks around it are counted with it. */
+    ch->reasoning_tokens += ch->reasons ? n.tokens : 0;
     if (n.end != HTH_END_NONE)
         end_choice(ch, &n);
 }
@@ -354,6 +357,7 @@ static int start_choice(struct api_call *c, uint32_t i, struct hth_request *r,
     ch->index = i;
     ch->stop = HTH_STOPS_NONE;
     ch->part = -1;
+    ch->reasons = c->reasoning && c->ask->split_reasoning;
     hth_buf_init(&ch->text, WHOLE_BYTES_MAX);
     hth_buf_init(&ch->reasoning, WHOLE_BYTES_MAX);
     hth_buf_init(&ch->tools, WHOLE_BYTES_MAX);

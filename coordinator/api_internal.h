@@ -81,6 +81,8 @@ struct api_choice {
     struct hth_generation *generation; /* NULL: never began, or closed */
     struct hth_chat_parser *parser;    /* chat only */
     uint32_t tokens, tool_calls;
+    uint32_t reasoning_tokens; /* of tokens, told while it reasoned */
+    bool reasons;              /* the last piece was reasoning */
     bool begun, ended;
     enum hth_generation_end end;
     int stop; /* index into the ask's, or -1 */
@@ -161,6 +163,7 @@ void hth__api_calls_tick(struct hth_api *a, uint64_t now_ms);
 bool hth__api_cancel(struct hth_api *a, const char *id);
 uint32_t hth__api_prompt_tokens(const struct api_call *c);
 uint32_t hth__api_cached_tokens(const struct api_call *c);
+uint32_t hth__api_reasoning_tokens(const struct api_call *c);
 uint32_t hth__api_answer_tokens(const struct api_call *c);
 /* Append one server-sent event to out; name NULL: only data. */
 void hth__api_event(struct api_call *c, const char *name,

@@ -37,10 +37,30 @@ static int read_reasoning(struct api_call *c)
     return 0;
 }
 
+/* Text is what comes out. */
+static int read_modalities(struct api_call *c)
+{
+    const json_t *all = json_object_get(c->body, "modalities"), *v;
+    size_t i;
+
+    json_array_foreach(all, i, v)
+    {
+        const char *name = json_string_value(v);
+
+        if (name == NULL || strcmp(name, "text") != 0)
+            return hth__api_fault(&c->fault, "unsupported_parameter",
+                                  "modalities",
+                                  "modalities: this server answers in text "
+                                  "only");
+    }
+    return 0;
+}
+
 static int read_chat(struct api_call *c)
 {
-    static const char *const refused[] = {"functions", "function_call", "audio",
-                                          "web_search_options", NULL};
+    static const char *const refused[] = {"functions", "function_call",
+                                          "audio",     "web_search_options",
+                                          "num_ctx",   NULL};
     static const char *const max[] = {"max_completion_tokens", "max_tokens",
                                       "n_predict", NULL};
     const json_t *b = c->body;
@@ -53,7 +73,8 @@ static int read_chat(struct api_call *c)
         hth__ask_stream(c) != 0 || hth__ask_tools(c, b) != 0 ||
         hth__ask_format(c, json_object_get(b, "response_format"),
                         "response_format") != 0 ||
-        hth__ask_grammar(c, b) != 0 || read_reasoning(c) != 0)
+        hth__ask_grammar(c, b) != 0 || read_reasoning(c) != 0 ||
+        read_modalities(c) != 0)
         return -1;
     return hth__prompt_chat(c);
 }

@@ -36,6 +36,15 @@ uint32_t hth__api_answer_tokens(const struct api_call *c)
     return n;
 }
 
+uint32_t hth__api_reasoning_tokens(const struct api_call *c)
+{
+    uint32_t i, n = 0;
+
+    for (i = 0; i < c->choices; i++)
+        n += c->choice[i].reasoning_tokens;
+    return n;
+}
+
 /* Of each prompt once, like prompt_tokens. */
 uint32_t hth__api_cached_tokens(const struct api_call *c)
 {
@@ -55,8 +64,10 @@ void hth__put_usage(struct hth_buf *b, const struct api_call *c)
     hth_put_printf(b,
                    "{\"prompt_tokens\":%u,\"completion_tokens\":%u,"
                    "\"total_tokens\":%u,\"prompt_tokens_details\":"
-                   "{\"cached_tokens\":%u}}",
-                   prompt, answer, prompt + answer, hth__api_cached_tokens(c));
+                   "{\"cached_tokens\":%u},\"completion_tokens_details\":"
+                   "{\"reasoning_tokens\":%u}}",
+                   prompt, answer, prompt + answer, hth__api_cached_tokens(c),
+                   hth__api_reasoning_tokens(c));
 }
 
 static double per_second(uint32_t n, uint64_t ns)

@@ -180,6 +180,7 @@ static int read_responses(struct api_call *c)
     static const char *const refused[] = {"previous_response_id",
                                           "conversation", "prompt", NULL};
     static const char *const max[] = {"max_output_tokens", NULL};
+    uint32_t logprobs = 0;
     bool background = false;
 
     if (hth__ask_bool(c, c->body, "background", &background) != 0)
@@ -187,6 +188,12 @@ static int read_responses(struct api_call *c)
     if (background)
         return hth__api_fault(&c->fault, "unsupported_parameter", "background",
                               "background is not supported by this server");
+    if (hth__ask_u32(c, c->body, "top_logprobs", &logprobs) != 0)
+        return -1;
+    if (logprobs > 0)
+        return hth__api_fault(&c->fault, "unsupported_parameter",
+                              "top_logprobs",
+                              "top_logprobs is not supported by this endpoint");
     if (hth__ask_refuse(c, c->body, refused) != 0 ||
         hth__ask_model(c, c->body) != 0 || hth__ask_sampling(c, c->body) != 0 ||
         hth__ask_max(c, c->body, max) != 0 || hth__ask_stream(c) != 0 ||
@@ -292,9 +299,10 @@ static void put_usage(struct hth_buf *b, const struct api_call *c)
     hth_put_printf(b,
                    ",\"usage\":{\"input_tokens\":%u,\"input_tokens_details\":"
                    "{\"cached_tokens\":%u},\"output_tokens\":%u,"
-                   "\"output_tokens_details\":{\"reasoning_tokens\":0},"
+                   "\"output_tokens_details\":{\"reasoning_tokens\":%u},"
                    "\"total_tokens\":%u}",
-                   in, hth__api_cached_tokens(c), out, in + out);
+                   in, hth__api_cached_tokens(c), out,
+                   hth__api_reasoning_tokens(c), in + out);
 }
 
 /* status: in_progress, completed, incomplete or failed. */

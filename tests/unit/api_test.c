@@ -258,6 +258,44 @@ Test(api, faults_name_what_is_wrong)
           400, "unsupported_parameter");
 }
 
+/* What would change the answer and is not there is refused by its name, on
+ * every path that samples; neutral values are not. */
+Test(api, unsupported_fields_are_named)
+{
+    static const char *const fields[] = {
+        "\"modalities\":[\"text\",\"audio\"]",
+        "\"num_ctx\":4096",
+        "\"guided_json\":{}",
+        "\"guided_regex\":\"a*\"",
+        "\"stop_token_ids\":[3]",
+        "\"bad_words\":[\"x\"]",
+        "\"min_tokens\":4",
+        "\"use_beam_search\":true",
+        "\"structured_outputs\":{\"json\":{}}"};
+    char body[256];
+    struct hth_buf b;
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const char *all;
+        char name[40];
+
+        snprintf(body, sizeof body, "{" USER ",%s}", fields[i]);
+        snprintf(name, sizeof name, "\"param\":\"%.*s\"",
+                 (int)strcspn(fields[i] + 1, "\""), fields[i] + 1);
+        all = client_post(port(), "/v1/chat/completions", body, &b);
+        cr_assert_eq(client_status(all), 400, "%s", body);
+        cr_assert_not_null(strstr(all, name), "%s: %s", body, all);
+        hth_buf_fini(&b);
+    }
+    json_decref(ask("/v1/chat/completions",
+                    "{" USER ",\"max_tokens\":1,\"modalities\":[\"text\"],"
+                    "\"min_tokens\":0,\"bad_words\":[],"
+                    "\"use_beam_search\":false}",
+                    200));
+    fails("/v1/responses", "{\"input\":\"x\",\"top_logprobs\":2}", 400,
+          "unsupported_parameter");
+}
+
 Test(api, completions_count_exactly)
 {
     json_t *v = ask("/v1/completions",
