@@ -295,5 +295,8 @@ int hth__ask_adapters(struct api_call *c)
     } else {
         status = hth_loras_default(l, &c->ask->lora, &err);
     }
+    /* Not a path that there is not, but a field that is wrong. */
+    if (status == HTH_ENOTFOUND)
+        status = HTH_EINVAL;
     return status == HTH_OK ? 0 : fault_from(c, status, "lora", err.text);
 }

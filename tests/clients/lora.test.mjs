@@ -70,7 +70,8 @@ test('usual scales, and what is refused', async () => {
   assert.equal(list[0].rank, 8);
   assert.equal(await ask({}), one);
   assert.equal(await ask({ lora: [] }), plain);
-  await assert.rejects(ask({ lora: [{ id: 9 }] }), /lora/);
+  await assert.rejects(ask({ lora: [{ id: 9 }] }),
+    (e) => e instanceof OpenAI.BadRequestError && e.param === 'lora');
   await assert.rejects(ask({ lora: 'one' }), OpenAI.BadRequestError);
   const outside = await post('/v1/load_lora_adapter',
     { lora_name: 'x', lora_path: '/etc/hostname' });
