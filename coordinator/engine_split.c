@@ -293,6 +293,7 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
 {
     struct hth_prompt p = {t->pos, t->r.count - t->pos};
     struct hth_split_prompt prompt = {
+        .cancelled = &t->cancelled,
         .job = {.seq = t->seq,
                 .prefix = t->pos,
                 .wants = t->r.generate_max > 0 || t->r.on_logits != NULL,

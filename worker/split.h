@@ -77,6 +77,7 @@ struct hth_split_prompt {
     struct hth_split_job job; /* job.job is set here */
     const uint8_t *rows; /* [count][row bytes] as in the model file, of the new
                           * tokens in their order; borrowed until finish */
+    const _Atomic bool *cancelled; /* a cancel that came before the run */
 };
 /* Run a prompt until the last token's results are there. HTH_ECANCELLED and
  * what ranks could not do: the job is over on all of them, finish is to be

@@ -158,6 +158,10 @@ static int lead(struct hth_split *s, const struct hth_split_prompt *p,
     if (rc != HTH_OK)
         return rc;
     set_running(s, true);
+    /* Whoever cancels says so first and then calls, which before now was in
+     * vain. */
+    if (atomic_load(p->cancelled))
+        hth_peer_links_cancel(s->links);
     send_rows(s);
     rc = hth__job_compute(s, err);
     if (rc == HTH_OK && results > 0)
