@@ -303,6 +303,7 @@ static void drop_links(struct hth_engine *e)
     if (e->split != NULL)
         hth_split_detach(e->split);
     hth_forward_join(hth_rank_forward(e->rank), NULL);
+    hth_group_close(&e->group);
     hth_star_close(e->star);
     e->star = NULL;
     for (uint32_t i = 0; i + 1 < e->ranks; i++) {
@@ -635,8 +636,12 @@ static int open_star(struct hth_engine *e, struct hth_err *err)
 
     if (rc != HTH_OK)
         return rc;
-    hth_group_init(&e->group, e->star, &o,
-                   (enum hth_wire)hth_rank_session(e->rank)->wire_type);
+    rc = hth_group_open(&e->group, e->star, &o,
+                        (enum hth_wire)hth_rank_session(e->rank)->wire_type,
+                        err);
+    if (rc != HTH_OK)
+        return rc;
+    e->step_turns = (struct hth_turns){0};
     hth_forward_join(hth_rank_forward(e->rank), &e->group.collective);
     return HTH_OK;
 }

@@ -13,6 +13,7 @@
 #include "coordinator/slots.h"
 #include "coordinator/fair.h"
 #include "coordinator/pace.h"
+#include "coordinator/turns.h"
 #include "model/embed.h"
 #include "net/star.h"
 #include "worker/group.h"
@@ -90,6 +91,7 @@ struct hth_engine {
     struct hth_pace pace;
     _Atomic uint32_t running; /* tasks with a slot */
     uint64_t turns;
+    struct hth_turns step_turns;
     uint64_t deals;           /* of rows to prompts */
     uint32_t decodes;         /* rows of the step that are no prompt */
     bool live[HTH_SLOTS_MAX]; /* a running task's */
@@ -116,6 +118,8 @@ struct hth_engine {
     struct hth_split *split; /* the rank's; NULL: prompts are not spread */
     struct hth_prefill_net net;
     struct hth_prefill_load load;
+    struct hth_split_rates rate[HTH_RANKS_MAX]; /* the load's are levelled */
+    uint32_t jobs; /* prompts whose time was predicted, in this session */
     struct hth_prefill_memory prefills;
     struct hth_task *split_task; /* under the lock: whose job runs */
 };

@@ -32,6 +32,23 @@ static double share_of(const struct hth_session *s, uint32_t rank)
     return 0.25 * r->heads / s->spec.heads + 0.75 * r->ff / s->spec.ff;
 }
 
+/* The model's devices, out of what is known of each. */
+static void set_rates(struct hth_engine *e)
+{
+    double row_s[HTH_RANKS_MAX], pair_s[HTH_RANKS_MAX];
+
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        row_s[r] = e->rate[r].row_s;
+        pair_s[r] = e->rate[r].pair_s;
+    }
+    hth_prefill_level(row_s, e->ranks);
+    hth_prefill_level(pair_s, e->ranks);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        e->load.device[r].row_s = row_s[r];
+        e->load.device[r].pair_s = pair_s[r];
+    }
+}
+
 static void fill_load(struct hth_engine *e)
 {
     const struct hth_split_view *v = hth_split_view(e->split);
@@ -102,7 +119,7 @@ static void learn_rates(struct hth_engine *e, const struct hth_spread *spread)
     double layers = e->load.layers;
 
     for (uint32_t r = 0; r < e->ranks; r++) {
-        struct hth_prefill_device *v = &e->load.device[r];
+        struct hth_split_rates *v = &e->rate[r];
         uint32_t rows = spread->rows[r];
         uint32_t chunks = (rows + e->load.chunk_rows - 1) / e->load.chunk_rows;
         double all = (double)d[r].compute_ns * 1e-9 / layers;
@@ -115,6 +132,7 @@ static void learn_rates(struct hth_engine *e, const struct hth_spread *spread)
         if (attend > all * ATTEND_PART_MIN)
             v->pair_s = nearer(v->pair_s, attend / (double)d[r].pairs);
     }
+    set_rates(e);
     e->prefills.table.entries = 0;
 }
 
@@ -122,7 +140,8 @@ void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t)
 {
     const struct hth_prompt_stats *s = &t->stats.prompt;
 
-    if (t->model_s > 0)
+    /* A session's first prompt is the first to touch its memory. */
+    if (t->model_s > 0 && e->jobs++ > 0)
         hth_prefill_learn(&e->prefills.past, s->mode,
                           t->r.count - t->stats.cached_tokens,
                           (double)s->took_ns * 1e-9 / t->model_s);
@@ -332,7 +351,8 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
     if (why.status == HTH_OK) {
         t->stats.prompt.took_ns = took;
         hth_engine__split_learn(e, t);
-        learn_rates(e, &c->spread);
+        if (e->jobs > 1)
+            learn_rates(e, &c->spread);
         hth_engine__prompt_spread(e, t, c);
     }
     conclude(e, t, more, &why);

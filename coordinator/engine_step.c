@@ -213,6 +213,8 @@ static void build(struct hth_engine *e)
     s->ops = e->ops;
     memcpy(s->op, e->op, e->ops * sizeof *e->op);
     e->ops = 0;
+    if (e->ranks > 1 && hth_turns_halves(&e->step_turns, s->rows))
+        s->kind = HTH_STEP_HALVES;
 }
 
 /* ---- running ------------------------------------------------------------- */
@@ -268,7 +270,8 @@ static int run(struct hth_engine *e, struct hth_err *err)
     struct hth_batch b = {.rows = e->step.rows,
                           .seq = e->step.seq,
                           .pos = e->step.pos,
-                          .x = e->x};
+                          .x = e->x,
+                          .halves = e->step.kind == HTH_STEP_HALVES};
     int rc = send_step(e, err);
 
     b.lora = hth_adapters_rows(hth_rank_adapters(e->rank), b.seq, b.rows);
@@ -500,17 +503,19 @@ static int flush_ops(struct hth_engine *e, struct hth_err *err)
 
 static int step_all(struct hth_engine *e, struct hth_err *err)
 {
-    uint64_t begun_ns;
+    uint64_t begun_ns, took_ns;
     int rc = HTH_OK;
 
     build(e);
     begun_ns = hth_now_ns();
     if (e->step.rows > 0)
         rc = run(e, err);
-    if (e->step.rows > 0)
-        hth_pace_note(&e->pace, e->decodes, e->step.rows - e->decodes,
-                      hth_now_ns() - begun_ns);
-    else if (e->step.ops > 0)
+    took_ns = hth_now_ns() - begun_ns;
+    if (e->step.rows > 0) {
+        hth_pace_note(&e->pace, e->decodes, e->step.rows - e->decodes, took_ns);
+        hth_turns_note(&e->step_turns, e->step.rows,
+                       e->step.kind == HTH_STEP_HALVES, took_ns);
+    } else if (e->step.ops > 0)
         rc = send_step(e, err);
     for (struct hth_task *t = hth_engine__head(e), *next;
          rc == HTH_OK && t != NULL; t = next) {

@@ -19,6 +19,10 @@ struct hth_collective {
     /* x[n]: in: this rank's partial, out: the sum over ranks, added in rank
      * order and equal in every bit on every rank. */
     int (*all_reduce)(void *ctx, float *x, size_t n, struct hth_err *err);
+    /* The same while the caller computes: begun, and waited for. One at a time;
+     * x is the collective's in between. NULL, both: it cannot. */
+    void (*begin)(void *ctx, float *x, size_t n);
+    int (*end)(void *ctx, struct hth_err *err);
 };
 
 /* An in-process group of `ranks` threads summing in f32. */

@@ -13,6 +13,8 @@ struct hth_local_group {
     struct member {
         struct hth_local_group *group;
         uint32_t rank;
+        float *begun;
+        size_t begun_n;
     } member[HTH_RANKS_MAX];
     float *x[HTH_RANKS_MAX]; /* each rank's vector in this round */
     uint32_t ranks;
@@ -39,6 +41,21 @@ static int all_reduce(void *ctx, float *x, size_t n, struct hth_err *err)
     return HTH_OK;
 }
 
+static void begin(void *ctx, float *x, size_t n)
+{
+    struct member *m = ctx;
+
+    m->begun = x;
+    m->begun_n = n;
+}
+
+static int end(void *ctx, struct hth_err *err)
+{
+    struct member *m = ctx;
+
+    return all_reduce(ctx, m->begun, m->begun_n, err);
+}
+
 int hth_local_group_open(struct hth_local_group **out, uint32_t ranks)
 {
     struct hth_local_group *g;
@@ -58,7 +75,9 @@ int hth_local_group_open(struct hth_local_group **out, uint32_t ranks)
         g->rank[r] = (struct hth_collective){.ctx = &g->member[r],
                                              .rank = r,
                                              .ranks = ranks,
-                                             .all_reduce = all_reduce};
+                                             .all_reduce = all_reduce,
+                                             .begin = begin,
+                                             .end = end};
     }
     *out = g;
     return HTH_OK;

@@ -63,6 +63,10 @@ struct hth_batch {
     /* [rows] what is added for each (NULL: nothing); NULL: for none. Needs
      * opts.lora. */
     const struct hth_lora_set *const *lora;
+    /* Two halves of the rows take turns: while one is summed over the ranks the
+     * other is computed. The same bits; all ranks alike. Nothing where the
+     * collective cannot, or there is one row. */
+    bool halves;
 };
 
 /* Where a step's time goes. X(name, text) */

@@ -62,6 +62,26 @@ static double chunk_layer_s(const struct hth_prefill_load *l, double rows,
     return most;
 }
 
+/* Fewer rows do not take turns. */
+#define TURNS_ROWS_MIN 64.0
+
+/* Sums of a chunk's layers behind the computing that takes `compute`: all after
+ * it, or, where the rows are enough to take turns in two halves, while the
+ * other half is computed; whatever is less. */
+static double behind_s(const struct hth_prefill_load *l, double rows,
+                       double compute)
+{
+    double turns = 2.0 * l->layers;
+    double whole = turns * star_s(l, rows * l->reduce_bytes);
+    double halves = 2 * turns * star_s(l, rows / 2 * l->reduce_bytes);
+    double longer = max2(compute, halves), ends;
+
+    ends = (compute + halves) / (2 * turns);
+    if (rows < TURNS_ROWS_MIN || longer + ends > compute + whole)
+        return whole;
+    return longer + ends - compute;
+}
+
 void hth_prefill_time_tp(const struct hth_prefill_load *l,
                          const struct hth_prompt *p,
                          struct hth_prefill_time *out)
@@ -77,8 +97,7 @@ void hth_prefill_time_tp(const struct hth_prefill_load *l,
         double c = l->layers * chunk_layer_s(l, rows, pairs);
 
         compute += c;
-        at += c + send_all_s(l, rows * l->step_bytes) +
-              l->layers * 2 * star_s(l, rows * l->reduce_bytes);
+        at += c + send_all_s(l, rows * l->step_bytes) + behind_s(l, rows, c);
     }
     for (uint32_t r = 0; r < l->ranks; r++)
         out->rank[r] =

@@ -129,6 +129,11 @@ void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
 double hth_prefill_factor(const struct hth_prefill_past *past, uint32_t mode,
                           uint32_t count);
 
+/* Rates within this factor of each other get their mean: a measurement cannot
+ * tell more, and an uneven deal among equal devices only costs. */
+#define HTH_PREFILL_ALIKE 1.1
+void hth_prefill_level(double *rate, uint32_t n);
+
 /* ---- choice -------------------------------------------------------------- */
 
 struct hth_prefill_choice {

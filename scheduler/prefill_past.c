@@ -33,8 +33,8 @@ void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
     past->log_factor[mode][at] = seen;
 }
 
-/* Of a mode that has been run: between the two known lengths around it, else
- * that of the nearest one. */
+/* Of a mode that has been run: between the two known lengths around it. Beyond
+ * them the nearest one says the less the further off it is. */
 static double known(const struct hth_prefill_past *past, uint32_t mode,
                     double place)
 {
@@ -44,14 +44,16 @@ static double known(const struct hth_prefill_past *past, uint32_t mode,
     for (int i = 0; i < (int)HTH_PREFILL_LENGTHS; i++) {
         if (past->runs[mode][i] == 0)
             continue;
-        if (i <= place)
+        if (i <= place + 0.5)
             below = i;
-        if (i >= place && above < 0)
+        if (i >= place - 0.5 && above < 0)
             above = i;
     }
     if (below < 0)
-        return f[above];
-    if (above < 0 || above == below)
+        return f[above] / (above - place + 0.5);
+    if (above < 0)
+        return f[below] / (place - below + 0.5);
+    if (above <= below)
         return f[below];
     return f[below] + (f[above] - f[below]) * (place - below) / (above - below);
 }
@@ -88,4 +90,23 @@ double hth_prefill_factor(const struct hth_prefill_past *past, uint32_t mode,
             n++;
         }
     return n > 0 ? exp(sum / n) : 1;
+}
+
+void hth_prefill_level(double *rate, uint32_t n)
+{
+    double before[HTH_RANKS_MAX];
+
+    memcpy(before, rate, n * sizeof *rate);
+    for (uint32_t r = 0; r < n; r++) {
+        double sum = 0;
+        uint32_t like = 0;
+
+        for (uint32_t q = 0; q < n; q++)
+            if (before[q] <= before[r] * HTH_PREFILL_ALIKE &&
+                before[r] <= before[q] * HTH_PREFILL_ALIKE) {
+                sum += before[q];
+                like++;
+            }
+        rate[r] = sum / like;
+    }
 }

@@ -447,7 +447,8 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
     struct hth_batch b = {.rows = r->step.rows,
                           .seq = r->step.seq,
                           .pos = r->step.pos,
-                          .x = r->x};
+                          .x = r->x,
+                          .halves = r->step.kind == HTH_STEP_HALVES};
     uint64_t before = waited(link);
     int rc = reserve(r, link, err);
 
@@ -508,7 +509,7 @@ static int serve_loop(struct hth_rank *r, struct hth_link *link,
             return rc;
         if (r->step.kind == HTH_STEP_GOODBYE)
             return HTH_OK;
-        if (r->step.kind == HTH_STEP_RUN)
+        if (r->step.kind == HTH_STEP_RUN || r->step.kind == HTH_STEP_HALVES)
             rc = run_step(r, link, err);
         if (rc != HTH_OK)
             return rc;
@@ -531,7 +532,12 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
     rc = hth_star_open(&star, &o, err);
     if (rc != HTH_OK)
         return rc;
-    hth_group_init(&group, star, &o, (enum hth_wire)r->session.wire_type);
+    rc = hth_group_open(&group, star, &o, (enum hth_wire)r->session.wire_type,
+                        err);
+    if (rc != HTH_OK) {
+        hth_star_close(star);
+        return rc;
+    }
     hth_forward_join(r->forward, &group.collective);
     if (r->split != NULL)
         hth_split_attach(r->split, &link);
@@ -539,6 +545,7 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
     if (r->split != NULL)
         hth_split_detach(r->split);
     hth_forward_join(r->forward, NULL);
+    hth_group_close(&group);
     hth_star_close(star);
     hth_rank_forget(r);
     return rc;

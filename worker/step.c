@@ -105,9 +105,9 @@ static bool counts_ok(const struct hth_step *s, const struct hth_step_bounds *b)
 {
     if (s->kind == HTH_STEP_GOODBYE)
         return s->rows == 0 && s->wants == 0 && s->ops == 0;
-    return s->kind == HTH_STEP_RUN && s->rows <= b->rows_max &&
-           s->wants <= HTH_STEP_WANTS_MAX && s->ops <= HTH_STEP_OPS_MAX &&
-           s->candidates <= HTH_CANDIDATES_MAX;
+    return (s->kind == HTH_STEP_RUN || s->kind == HTH_STEP_HALVES) &&
+           s->rows <= b->rows_max && s->wants <= HTH_STEP_WANTS_MAX &&
+           s->ops <= HTH_STEP_OPS_MAX && s->candidates <= HTH_CANDIDATES_MAX;
 }
 
 int hth_step_decode(struct hth_step *s, float *x,

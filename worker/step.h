@@ -29,7 +29,11 @@
 #define HTH_TAG_KEPT 0x4b45505400000000u   /* "KEPT", u32 */
 #define HTH_TAG_RESULT 0x52534c5400000000u /* "RSLT" */
 
-enum hth_step_kind { HTH_STEP_RUN = 1, HTH_STEP_GOODBYE = 2 };
+enum hth_step_kind {
+    HTH_STEP_RUN = 1,
+    HTH_STEP_GOODBYE = 2,
+    HTH_STEP_HALVES = 3 /* RUN, two halves of the rows taking turns */
+};
 
 /* What happens to the KV cache before a step's rows are computed, in order,
  * the same on every rank. */

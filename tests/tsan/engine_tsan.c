@@ -167,7 +167,7 @@ static void engine_open(struct hth_gguf *g)
     s->id = 1;
     s->ctx_max = 128;
     s->kv_positions_max = 512;
-    s->rows_max = 16;
+    s->rows_max = 128;
     s->kv_type = HTH_F32;
     s->wire_type = HTH_WIRE_F32;
     hth_spec_shape(&s->spec, s->kv_type, &shape);

@@ -78,6 +78,7 @@ static void *member_main(void *arg)
 
 struct hth_engine_opts rig_opts = {.threads = 2};
 uint32_t rig_prefill;
+uint32_t rig_rows_max = 16;
 
 static void on_lost(void *ctx, uint32_t rank, const struct hth_err *err)
 {
@@ -96,7 +97,7 @@ void rig_session(struct rig *r, struct hth_session *s, const double *shares)
     s->id = 1;
     s->ctx_max = 256;
     s->kv_positions_max = 512;
-    s->rows_max = 16;
+    s->rows_max = rig_rows_max;
     s->kv_type = HTH_F32;
     s->wire_type = HTH_WIRE_F32;
     s->prefill = rig_prefill;

@@ -48,6 +48,7 @@ extern uint32_t rig_prefill;
  * under their indices. */
 #define RIG_LORAS_MAX 4u
 extern const char *rig_loras[RIG_LORAS_MAX];
+extern uint32_t rig_rows_max; /* of a step */
 
 /* A golden model over ranks with these shares; skips without vectors. */
 void rig_open(struct rig *r, const char *model, const double *shares,

@@ -252,9 +252,12 @@ Test(prefill, the_past_corrects_predictions)
                        1e-9);
     cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 1024), 4,
                        1e-9);
-    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 40), 2, 1e-9);
-    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 1u << 20), 8,
+    /* Beyond what is known its word counts less and less. */
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 2500), 8,
                        1e-9);
+    cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 8192),
+                       exp(log(8) / 2.5), 1e-9);
+    cr_assert_leq(hth_prefill_factor(&past, HTH_PREFILL_KVR, 32), 1.2);
     cr_assert_float_eq(hth_prefill_factor(&past, HTH_PREFILL_ZIGZAG, 512), 2,
                        1e-9);
     cr_assert_eq(hth_prefill_factor(&past, HTH_PREFILL_TP, 512), 1);
@@ -299,19 +302,42 @@ Test(prefill, auto_learns_what_the_model_does_not_see)
     cr_assert_float_eq(c.predicted_s, took, took * 0.05);
 }
 
-/* By hand: 4096 rows in chunks of 512 over three links of 12.5 MB/s into one
- * interface; sums of 2 MiB in 32 pieces go back while the others come. */
+/* By hand, three links into one interface: 60 rows at 12.5 MB/s all at once,
+ * their sums going back behind the last piece; 512 rows at 125 MB/s in halves
+ * whose computing is hidden behind the sums but for both ends. */
 Test(prefill, steps_cost_what_their_bytes_cost)
 {
     struct hth_prefill_time t;
-    struct hth_prompt p = {0, 512};
     double sum, out, rows;
     struct rig g;
 
     open_rig(&g, 4, 12.5e6);
-    hth_prefill_time_tp(&g.load, &p, &t);
-    sum = 3 * 512 * 4096 / 12.5e6 * (1 + 1.0 / 32) + 4e-4;
-    out = 3 * 512 * 8192 / 12.5e6 + 2e-4;
-    rows = (512 * 3e-4 + 512 * 513 / 2 * 3e-8 + 5e-5) / 4;
+    hth_prefill_time_tp(&g.load, &(struct hth_prompt){0, 60}, &t);
+    sum = 3 * 60 * 4096 / 12.5e6 * (1 + 65536.0 / (60 * 4096)) + 4e-4;
+    out = 3 * 60 * 8192 / 12.5e6 + 2e-4;
+    rows = (60 * 3e-4 + 60 * 61 / 2 * 3e-8 + 5e-5) / 4;
     cr_assert_float_eq(t.first_token_s, 32 * sum + out + 16 * rows, 1e-6);
+    open_rig(&g, 4, 125e6);
+    hth_prefill_time_tp(&g.load, &(struct hth_prompt){0, 512}, &t);
+    sum = 3 * 256 * 4096 / 125e6 * (1 + 1.0 / 16) + 4e-4;
+    out = 3 * 512 * 8192 / 125e6 + 2e-4;
+    rows = (512 * 3e-4 + 512 * 513 / 2 * 3e-8 + 5e-5) / 4;
+    cr_assert_float_eq(t.first_token_s,
+                       64 * sum + out + (64 * sum + 16 * rows) / 64, 1e-6);
+    /* Where computing is longer, it hides the sums. */
+    open_rig(&g, 4, 1e9);
+    hth_prefill_time_tp(&g.load, &(struct hth_prompt){0, 512}, &t);
+    cr_assert_leq(t.first_token_s, 16 * rows * 1.2);
+}
+
+Test(prefill, equal_devices_are_dealt_equally)
+{
+    double rate[5] = {100, 106, 250, 103, 0};
+
+    hth_prefill_level(rate, 5);
+    cr_assert_float_eq(rate[0], 103, 1e-9);
+    cr_assert_float_eq(rate[1], 103, 1e-9);
+    cr_assert_eq(rate[2], 250);
+    cr_assert_float_eq(rate[3], 103, 1e-9);
+    cr_assert_eq(rate[4], 0);
 }

@@ -99,8 +99,8 @@ static uint32_t tokens_of(struct answer *a)
 }
 
 /* At whatever moment it comes, a cancel ends its request and nothing else. Once
- * it is said, the step under way is the last: one more token at most. Should the
- * system delay it until the answer is complete, it is too late. */
+ * it is said, the step under way is the last: one more token at most. Should
+ * the system delay it until the answer is complete, it is too late. */
 Test(split, cancelled_at_any_moment, .timeout = 120)
 {
     uint32_t prompt[PROMPT], cancelled = 0;
