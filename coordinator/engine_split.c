@@ -82,6 +82,9 @@ static void fill_load(struct hth_engine *e)
             e->net.bytes_per_s[r][q] = v->pair[r][q].bytes_per_s;
         }
     }
+    memcpy(e->rate, v->rates, sizeof e->rate);
+    e->jobs = 0;
+    set_rates(e);
     e->prefills = (struct hth_prefill_memory){.table = {.ranks = e->ranks}};
 }
 
