@@ -1,6 +1,6 @@
 /* forward.c - one rank's forward pass over its slices. Everything a step needs
  * is allocated at open; a step fails only when the collective does. */
-#include "model/forward.h"
+#include "model/forward_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,47 +11,6 @@
 #include "model/piece.h"
 #include "model/attention.h"
 #include "model/router.h"
-
-/* Matrices and vectors of one layer, pointing into bound blocks. */
-struct layer {
-    const float *attn_norm, *q_norm, *k_norm;
-    const float *q_bias, *k_bias, *v_bias;
-    struct hth_mat q, k, v, out;
-    const float *ffn_norm;
-    struct hth_mat gate, up, down; /* dense, or expert 0 */
-    struct hth_router router;
-    size_t gate_plane, up_plane, down_plane; /* bytes from expert to expert */
-};
-
-struct hth_forward {
-    struct hth_forward_opts o;
-    const struct hth_spec *s;
-    struct hth_share share;
-    uint32_t q_dim, kv_dim; /* local */
-    struct layer *layer;    /* [layers] */
-    const float *final_norm;
-    struct hth_mat output;
-    struct hth_kv *kv;
-    struct hth_attention *attention; /* NULL: no head here */
-    struct hth_collective *group;
-    const struct hth_blocks *source; /* NULL: everything is bound for good */
-    const void **bound;              /* [pieces] where they lay last */
-    double *inv_freq;                /* [rope_dim / 2] */
-    struct hth_forward_times times;
-    uint64_t lap_ns; /* until here the time has an operation */
-    /* Activations, [rows_max][...] each; one allocation. */
-    void *arena;
-    float *h, *q, *k, *v, *att, *part, *gate, *up;
-    float *cosines, *sines; /* [rows][rope_dim / 2] */
-    float *route_scratch;
-    uint32_t *expert_id;  /* [rows][experts_used] */
-    float *expert_weight; /* [rows][experts_used] */
-    float *xg, *yg;       /* rows gathered for one expert */
-    uint32_t *row_list;
-    float *row_weight;
-    void *scratch;              /* of products */
-    struct hth_lora_work *lora; /* NULL: no adapters */
-};
 
 /* ---- time ---------------------------------------------------------------
  */
@@ -69,7 +28,7 @@ const char *hth_op_text(enum hth_op op)
 
 /* The time since the last lap belongs to op: one reading of the clock, which
  * needs no system call, per operation. */
-static void lap(struct hth_forward *f, enum hth_op op)
+void hth__lap(struct hth_forward *f, enum hth_op op)
 {
     uint64_t now = hth_now_ns();
 
@@ -269,7 +228,8 @@ static const float *vec(const struct hth_block *b, const void *data,
     return hth_block_mat(b, data, role, 0).data;
 }
 
-static void bind_attn(struct layer *l, const struct hth_block *b, const void *d)
+static void bind_attn(struct hth__layer *l, const struct hth_block *b,
+                      const void *d)
 {
     l->attn_norm = vec(b, d, HTH_ROLE_ATTN_NORM);
     l->q_norm = vec(b, d, HTH_ROLE_ATTN_Q_NORM);
@@ -293,7 +253,7 @@ static void bind_mat(struct hth_mat *m, const struct hth_block *b,
         *m = found;
 }
 
-static void bind_ffn(struct hth_forward *f, struct layer *l,
+static void bind_ffn(struct hth_forward *f, struct hth__layer *l,
                      const struct hth_block *b, const void *d)
 {
     const struct hth_spec *s = f->s;
@@ -360,7 +320,7 @@ static int take(struct hth_forward *f, uint32_t index, bool shared,
     if (f->source == NULL)
         return HTH_OK;
     rc = f->source->acquire(f->source->ctx, index, &data, err);
-    lap(f, HTH_OP_BLOCKS);
+    hth__lap(f, HTH_OP_BLOCKS);
     if (rc != HTH_OK || (data == f->bound[index] && !shared))
         return rc;
     hth_piece(f->s, f->o.plan, f->o.rank, index, &b);
@@ -382,7 +342,7 @@ static void give(struct hth_forward *f, uint32_t index)
  * inline when there is one (a hand-over costs more than a norm). */
 struct row_job {
     struct hth_forward *f;
-    const struct layer *l;
+    const struct hth__layer *l;
     const struct hth_batch *b;
     void (*row)(const struct row_job *j, uint32_t r);
     const float *norm;
@@ -441,7 +401,7 @@ static void add_lora(struct hth_forward *f, const struct hth_batch *b,
     j->set = b->lora;
     j->rows = b->rows;
     hth_lora_add(f->lora, j);
-    lap(f, HTH_OP_LORA);
+    hth__lap(f, HTH_OP_LORA);
 }
 
 /* ---- attention -------------------------------------------------------------
@@ -490,7 +450,7 @@ static void finish_qkv_row(const struct row_job *j, uint32_t r)
 {
     struct hth_forward *f = j->f;
     const struct hth_spec *s = f->s;
-    const struct layer *l = j->l;
+    const struct hth__layer *l = j->l;
     float *q = f->q + (size_t)r * f->q_dim;
     float *k = f->k + (size_t)r * f->kv_dim;
     const float *c = f->cosines + (size_t)r * (s->rope_dim / 2);
@@ -516,13 +476,13 @@ static void finish_qkv_row(const struct row_job *j, uint32_t r)
 static void project_rows(struct hth_forward *f, const struct hth_batch *b,
                          uint32_t index)
 {
-    const struct layer *l = &f->layer[index];
+    const struct hth__layer *l = &f->layer[index];
     const struct hth_mat qkv[] = {l->q, l->k, l->v};
     float *const to[] = {f->q, f->k, f->v};
     const size_t ld[] = {f->q_dim, f->kv_dim, f->kv_dim};
 
     norm_rows(f, b, l->attn_norm);
-    lap(f, HTH_OP_NORM);
+    hth__lap(f, HTH_OP_NORM);
     product(f, &(struct hth_matmul_job){.w = qkv,
                                         .y = to,
                                         .ldy = ld,
@@ -530,7 +490,7 @@ static void project_rows(struct hth_forward *f, const struct hth_batch *b,
                                         .x = f->h,
                                         .ldx = f->s->dim,
                                         .n = b->rows});
-    lap(f, HTH_OP_QKV);
+    hth__lap(f, HTH_OP_QKV);
     add_lora(f, b,
              &(struct hth_lora_job){
                  .layer = index,
@@ -556,7 +516,7 @@ static void attention_out(struct hth_forward *f, const struct hth_batch *b,
                                         .x = att,
                                         .ldx = f->q_dim,
                                         .n = b->rows});
-    lap(f, HTH_OP_ATTN_OUT);
+    hth__lap(f, HTH_OP_ATTN_OUT);
     add_lora(f, b,
              &(struct hth_lora_job){.layer = index,
                                     .count = 1,
@@ -578,12 +538,12 @@ static void attention(struct hth_forward *f, const struct hth_batch *b,
 
     project_rows(f, b, index);
     for_rows(&j);
-    lap(f, HTH_OP_ROPE);
+    hth__lap(f, HTH_OP_ROPE);
     hth_attention_run(
         f->attention,
         &(struct hth_attention_layer){
             .kv = f->kv, .layer = index, .q = f->q, .out = f->att});
-    lap(f, HTH_OP_ATTENTION);
+    hth__lap(f, HTH_OP_ATTENTION);
     attention_out(f, b, index, f->att);
 }
 
@@ -612,7 +572,7 @@ static void ffn_up(struct hth_forward *f, const struct hth_mat *m,
                                         .x = x,
                                         .ldx = f->s->dim,
                                         .n = rows});
-    lap(f, HTH_OP_FFN_UP);
+    hth__lap(f, HTH_OP_FFN_UP);
 }
 
 /* hidden = silu(gate x) * up x */
@@ -622,7 +582,7 @@ static void swiglu(struct hth_forward *f, uint32_t rows)
     struct row_job j = {.f = f, .b = &b, .row = swiglu_row};
 
     for_rows(&j);
-    lap(f, HTH_OP_SWIGLU);
+    hth__lap(f, HTH_OP_SWIGLU);
 }
 
 /* y[rows][dim] = down hidden */
@@ -639,7 +599,7 @@ static void ffn_down(struct hth_forward *f, const struct hth_mat *m, float *y,
                                         .x = f->gate,
                                         .ldx = f->share.ff,
                                         .n = rows});
-    lap(f, HTH_OP_FFN_DOWN);
+    hth__lap(f, HTH_OP_FFN_DOWN);
 }
 
 static struct hth_mat plane(const struct hth_mat *m, size_t bytes, uint32_t e)
@@ -674,7 +634,7 @@ static uint32_t gather_rows(struct hth_forward *f, const struct hth_batch *b,
 static int run_expert(struct hth_forward *f, const struct hth_batch *b,
                       uint32_t layer, uint32_t e, struct hth_err *err)
 {
-    const struct layer *l = &f->layer[layer];
+    const struct hth__layer *l = &f->layer[layer];
     uint32_t piece = hth_piece_ffn_rest(f->s, layer) + e;
     uint32_t n = gather_rows(f, b, e);
     uint32_t at = f->source != NULL ? 0 : e; /* a piece is one plane */
@@ -683,7 +643,7 @@ static int run_expert(struct hth_forward *f, const struct hth_batch *b,
 
     if (n == 0)
         return HTH_OK;
-    lap(f, HTH_OP_ROUTE);
+    hth__lap(f, HTH_OP_ROUTE);
     rc = take(f, piece, true, err);
     if (rc != HTH_OK)
         return rc;
@@ -718,14 +678,14 @@ static int experts(struct hth_forward *f, const struct hth_batch *b,
     memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
     for (uint32_t e = 0; e < f->s->experts && rc == HTH_OK; e++)
         rc = run_expert(f, b, layer, e, err);
-    lap(f, HTH_OP_ROUTE);
+    hth__lap(f, HTH_OP_ROUTE);
     return rc;
 }
 
 static int dense(struct hth_forward *f, const struct hth_batch *b,
                  uint32_t layer, struct hth_err *err)
 {
-    const struct layer *l = &f->layer[layer];
+    const struct hth__layer *l = &f->layer[layer];
     int rc;
 
     ffn_up(f, (struct hth_mat[]){l->gate, l->up}, f->h, b->rows);
@@ -764,7 +724,7 @@ static int feed_forward(struct hth_forward *f, const struct hth_batch *b,
     if (rc != HTH_OK)
         return rc;
     norm_rows(f, b, f->layer[layer].ffn_norm);
-    lap(f, HTH_OP_NORM);
+    hth__lap(f, HTH_OP_NORM);
     return f->s->arch->moe ? experts(f, b, layer, err)
                            : dense(f, b, layer, err);
 }
@@ -779,7 +739,7 @@ static int reduce_into(struct hth_forward *f, const struct hth_batch *b,
 
     if (f->group != NULL && f->group->ranks > 1)
         rc = f->group->all_reduce(f->group->ctx, f->part, n, err);
-    lap(f, HTH_OP_REDUCE);
+    hth__lap(f, HTH_OP_REDUCE);
     f->times.reduce_ns = f->times.op_ns[HTH_OP_REDUCE];
     if (rc == HTH_OK)
         hth_add(b->x, f->part, n);
@@ -800,8 +760,8 @@ static int attend_layer(struct hth_forward *f, const struct hth_batch *b,
 
 /* This rank's part of a half layer, in f->part: zeros where it has no share.
  */
-static int run_half(struct hth_forward *f, const struct hth_batch *b,
-                    uint32_t half, struct hth_err *err)
+int hth__run_half(struct hth_forward *f, const struct hth_batch *b,
+                  uint32_t half, struct hth_err *err)
 {
     bool attn = half % 2 == 0;
 
@@ -809,7 +769,7 @@ static int run_half(struct hth_forward *f, const struct hth_batch *b,
         memset(f->part, 0, (size_t)b->rows * f->s->dim * sizeof *f->part);
         return HTH_OK;
     }
-    lap(f, HTH_OP_NORM);
+    hth__lap(f, HTH_OP_NORM);
     return attn ? attend_layer(f, b, half / 2, err)
                 : feed_forward(f, b, half / 2, err);
 }
@@ -820,93 +780,11 @@ static int run_layers(struct hth_forward *f, const struct hth_batch *b,
     int rc = HTH_OK;
 
     for (uint32_t i = 0; i < 2 * f->s->layers && rc == HTH_OK; i++) {
-        rc = run_half(f, b, i, err);
+        rc = hth__run_half(f, b, i, err);
         if (rc == HTH_OK)
             rc = reduce_into(f, b, err);
     }
     return rc;
-}
-
-/* What a step's rows first .. first + rows use, in place of all of them. */
-struct half {
-    struct hth_batch b;
-    float *part, *cosines, *sines;
-};
-
-static struct half half_of(const struct hth_forward *f,
-                           const struct hth_batch *b, uint32_t first,
-                           uint32_t rows)
-{
-    size_t angles = (size_t)first * (f->s->rope_dim / 2);
-
-    return (struct half){.b = {.rows = rows,
-                               .seq = b->seq + first,
-                               .pos = b->pos + first,
-                               .x = b->x + (size_t)first * f->s->dim},
-                         .part = f->part + (size_t)first * f->s->dim,
-                         .cosines = f->cosines + angles,
-                         .sines = f->sines + angles};
-}
-
-static void use_half(struct hth_forward *f, const struct half *h)
-{
-    f->part = h->part;
-    f->cosines = h->cosines;
-    f->sines = h->sines;
-    if (f->attention != NULL)
-        hth_attention_rows(f->attention, h->b.rows, h->b.seq, h->b.pos);
-}
-
-static int end_sum(struct hth_forward *f, const struct half *h,
-                   struct hth_err *err)
-{
-    int rc = f->group->end(f->group->ctx, err);
-
-    lap(f, HTH_OP_REDUCE);
-    f->times.reduce_ns = f->times.op_ns[HTH_OP_REDUCE];
-    if (rc == HTH_OK)
-        hth_add(h->b.x, h->part, (size_t)h->b.rows * f->s->dim);
-    return rc;
-}
-
-/* Turn k computes a half layer of one half of the rows, while the sum of turn
- * k - 1, the other half's, is on its way; turn k - 2, whose sum it needs, has
- * been ended by turn k - 1. */
-static int run_halves(struct hth_forward *f, const struct hth_batch *b,
-                      struct hth_err *err)
-{
-    uint32_t turns = 4 * f->s->layers, first = b->rows / 2;
-    struct half whole = half_of(f, b, 0, b->rows);
-    struct half h[2] = {half_of(f, b, 0, first),
-                        half_of(f, b, first, b->rows - first)};
-    bool under_way = false;
-    int rc = HTH_OK;
-
-    for (uint32_t k = 0; k < turns && rc == HTH_OK; k++) {
-        const struct half *now = &h[k % 2];
-
-        use_half(f, now);
-        rc = run_half(f, &now->b, k / 2, err);
-        if (under_way) {
-            int ended = end_sum(f, &h[(k + 1) % 2], rc == HTH_OK ? err : NULL);
-
-            rc = rc == HTH_OK ? ended : rc;
-        }
-        under_way = rc == HTH_OK;
-        if (under_way)
-            f->group->begin(f->group->ctx, now->part,
-                            (size_t)now->b.rows * f->s->dim);
-    }
-    if (under_way)
-        rc = end_sum(f, &h[(turns + 1) % 2], err);
-    use_half(f, &whole);
-    return rc;
-}
-
-static bool can_halve(const struct hth_forward *f, const struct hth_batch *b)
-{
-    return b->halves && b->rows > 1 && f->group != NULL &&
-           f->group->ranks > 1 && f->group->begin != NULL;
 }
 
 static uint64_t not_compute(const struct hth_forward *f)
@@ -926,10 +804,11 @@ int hth_forward_step(struct hth_forward *f, const struct hth_batch *b,
     step_angles(f, b);
     if (f->attention != NULL)
         hth_attention_rows(f->attention, b->rows, b->seq, b->pos);
-    lap(f, HTH_OP_ROPE);
-    rc = can_halve(f, b) ? run_halves(f, b, err) : run_layers(f, b, err);
+    hth__lap(f, HTH_OP_ROPE);
+    rc = hth__can_halve(f, b) ? hth__run_halves(f, b, err)
+                              : run_layers(f, b, err);
     hth_guard_leave();
-    lap(f, HTH_OP_NORM);
+    hth__lap(f, HTH_OP_NORM);
     f->times.compute_ns += f->lap_ns - t0 - (not_compute(f) - other0);
     f->times.steps++;
     return rc;
@@ -950,7 +829,7 @@ static void output_rows(struct hth_forward *f, uint32_t n, uint32_t first,
                                         .x = f->h,
                                         .ldx = f->s->dim,
                                         .n = n});
-    lap(f, HTH_OP_OUTPUT);
+    hth__lap(f, HTH_OP_OUTPUT);
 }
 
 int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
@@ -971,7 +850,7 @@ int hth_forward_logits(struct hth_forward *f, const float *x, uint32_t n,
             return rc;
         if (done == 0)
             norm_rows(f, &b, f->final_norm);
-        lap(f, HTH_OP_NORM);
+        hth__lap(f, HTH_OP_NORM);
         output_rows(f, n, done, out);
         done += f->output.rows;
         give(f, piece++);
@@ -987,7 +866,7 @@ int hth_forward_project(struct hth_forward *f, uint32_t layer,
                         const struct hth_batch *b, struct hth_qkv *out,
                         struct hth_err *err)
 {
-    const struct layer *l = &f->layer[layer];
+    const struct hth__layer *l = &f->layer[layer];
     struct row_job j = {.f = f, .l = l, .b = b, .row = finish_qkv_row};
     int rc;
 
@@ -999,7 +878,7 @@ int hth_forward_project(struct hth_forward *f, uint32_t layer,
     step_angles(f, b);
     project_rows(f, b, layer);
     for_rows(&j);
-    lap(f, HTH_OP_ROPE);
+    hth__lap(f, HTH_OP_ROPE);
     give(f, hth_piece_attn(f->s, layer));
     *out = (struct hth_qkv){f->q, f->k, f->v};
     return HTH_OK;
@@ -1022,6 +901,6 @@ int hth_forward_conclude(struct hth_forward *f, uint32_t layer,
     rc = feed_forward(f, b, layer, err);
     if (rc == HTH_OK)
         hth_add(b->x, f->part, n);
-    lap(f, HTH_OP_NORM);
+    hth__lap(f, HTH_OP_NORM);
     return rc;
 }

@@ -136,7 +136,7 @@ static void steps(const struct run *r, struct hth_forward *f,
     cr_assert_eq(hth_kv_reserve(hth_forward_kv(f), SEQ, first + n, &err), 0);
     for (uint32_t done = 0; done < n;) {
         uint32_t rows = n - done < ROWS_MAX ? n - done : ROWS_MAX;
-        struct hth_batch b = {rows, seq, pos, x, false};
+        struct hth_batch b = {.rows = rows, .seq = seq, .pos = pos, .x = x};
 
         for (uint32_t i = 0; i < rows; i++) {
             seq[i] = SEQ;
