@@ -150,6 +150,20 @@ test('counters only grow, by what was done', async () => {
   assert.equal(grown('requests_total', '{finish="refused"}'), 1);
 });
 
+// Check 4: refused before anything of it leaves this machine.
+test('a prompt that is too long costs the devices nothing', async () => {
+  const sent = async () => Object.entries(
+    parse(await scrape()).hearth_comm_bytes_total.samples)
+    .filter(([k]) => k.includes('dir="sent"') && !k.includes('worker-1'))
+    .map(([, v]) => v);
+  const before = await sent();
+  const r = await complete({ prompt: 'word '.repeat(20000) });
+  assert.equal(r.status, 400);
+  assert.equal((await r.json()).error.code, 'context_length_exceeded');
+  assert.equal(before.length, 1);
+  assert.deepEqual(await sent(), before);
+});
+
 test('a lost device is counted', async () => {
   const before = parse(await scrape());
   assert.equal(value(before, 'worker_disconnects_total'), 0);

@@ -1,6 +1,7 @@
 // More requests than the service takes at once: check 12.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { spawn } from 'node:child_process';
 import path from 'node:path';
 import OpenAI from 'openai';
 import { Cluster, events, until } from './cluster.mjs';
@@ -111,6 +112,28 @@ test('turns are fair', async () => {
   assert.ok(at <= 2 * PARALLEL, `the second client was served as ${at}.`);
   done.forEach((d, i) => assert.ok(i + 1 <= 2 * (PARALLEL + d.place),
     `what came as ${d.place}. was served as ${i + 1}.`));
+});
+
+// Check 6: the prompt of one who left is not read to its end.
+test('curl killed while its prompt is read', { timeout: 120000 }, async () => {
+  const count = async (what) => Number(new RegExp(`^hearth_${what} (\\d+)`, 'm')
+    .exec(await (await c.get('/metrics')).text())[1]);
+  const [gone, read] = [await count('requests_total{finish="cancelled"}'),
+    await count('prompt_tokens_total')];
+  const all = 30000;
+  const p = spawn('curl', ['-sN', c.base + '/v1/completions',
+    '-H', 'Authorization: Bearer one', '-H', 'Content-Type: application/json',
+    '-d', '@-'], { stdio: ['pipe', 'ignore', 'ignore'] });
+  p.stdin.end(JSON.stringify({ prompt: Array(all).fill(300), max_tokens: 4,
+    stream: true, cache_prompt: false }));
+  await until('the prompt to be begun', async () =>
+    await count('prompt_tokens_total') > read);
+  p.kill('SIGKILL');
+  await busy(0, 0);
+  assert.equal(await count('requests_total{finish="cancelled"}'), gone + 1);
+  const done = await count('prompt_tokens_total') - read;
+  assert.ok(done < all, 'all of the prompt was read');
+  console.log(`${done} of ${all} tokens were read`);
 });
 
 test('a stream that waits is told nothing wrong', async () => {
