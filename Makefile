@@ -47,6 +47,7 @@ else ifeq ($(SAN)$(SAN_SIMD),address)
 $(BUILD)/obj/kernels/%_avx2.o: SANFLAGS :=
 $(BUILD)/obj/kernels/%_avx512.o: SANFLAGS :=
 $(BUILD)/obj/kernels/%_avxvnni.o: SANFLAGS :=
+$(BUILD)/obj/kernels/%_amx.o: SANFLAGS :=
 endif
 ALLFLAGS = $(STD) $(WARN) $(CFLAGS) $(SANFLAGS)
 
@@ -55,9 +56,10 @@ ALL_SRC := $(sort $(foreach d,$(DIRS),$(wildcard $(d)/*.c)))
 ifeq ($(ARCH),x86_64)
 SRC := $(filter-out %_neon.c,$(ALL_SRC))
 else ifeq ($(ARCH),aarch64)
-SRC := $(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(ALL_SRC))
+SRC := $(filter-out %_avx2.c %_avxvnni.c %_avx512.c %_amx.c,$(ALL_SRC))
 else
-SRC := $(filter-out %_neon.c %_avx2.c %_avxvnni.c %_avx512.c,$(ALL_SRC))
+SRC := $(filter-out %_neon.c %_avx2.c %_avxvnni.c %_avx512.c %_amx.c, \
+	$(ALL_SRC))
 endif
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 MAIN_OBJ := $(BUILD)/obj/cli/main.o
@@ -69,6 +71,9 @@ LIB := $(BUILD)/libhearth.a
 %_avxvnni.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavxvnni
 %_avx512.o: ISAFLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq \
 	-mavx512vnni -mavx512vbmi -mavx512bf16 -mavx2 -mfma -mf16c
+%_amx.o: ISAFLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq \
+	-mavx512vnni -mavx512vbmi -mavx512bf16 -mavx2 -mfma -mf16c \
+	-mamx-tile -mamx-int8 -mamx-bf16
 %_neon.o: ISAFLAGS := -march=armv8.2-a+dotprod+fp16
 # The reference is the definition: no contraction, no reassociation.
 %_ref.o: ISAFLAGS := -ffp-contract=off

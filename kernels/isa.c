@@ -16,6 +16,7 @@ void openblas_set_num_threads(int threads);
 /* Best first; the reference is complete and always last. */
 static const struct hth_isa *const g_compiled[] = {
 #if defined(__x86_64__)
+    &hth_isa_amx,
     &hth_isa_avx512,
     &hth_isa_avxvnni,
     &hth_isa_avx2,

@@ -10,16 +10,10 @@
  * isa.h in the same order: the same bits.
  *
  * No failure, no state; scratch is some 30 KB of stack. */
-#include "kernels/rows_avx512.h"
+#define PANEL_SIGNED false
+#include "kernels/rows_panel_avx512.h"
 
 #define FEW 4u
-#define PANEL_BLOCKS 16u
-#define PAIR 2u /* groups in a panel */
-/* How far before their use weights are fetched to the second-level cache, and
- * from there: one distance alone reads a tenth to a third less. */
-#define FAR_BYTES 4096u
-#define NEAR_BYTES 1024u
-
 /* ---- few rows of x ------------------------------------------------------ */
 
 struct few {
@@ -27,36 +21,6 @@ struct few {
     const uint8_t *x; /* the tile */
     uint32_t units;
 };
-
-HTH_INLINE __m512i broadcast32(const void *p)
-{
-    int32_t v;
-
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
-}
-
-HTH_INLINE __m512 broadcast_f32(const void *p)
-{
-    float v;
-
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_ps(v);
-}
-
-/* -offset times the sum of q, of a whole block or its half h: sums are pairs
- * of 16 bits, and so are the factors. */
-HTH_INLINE __m512i times_sum(__m512i sums, struct hth_wtraits traits, int h,
-                             int factor)
-{
-    uint32_t f = (uint16_t)(int16_t)factor;
-
-    if (!traits.halves)
-        f |= f << 16;
-    else if (h == 1)
-        f <<= 16;
-    return _mm512_madd_epi16(sums, _mm512_set1_epi32((int)f));
-}
 
 /* What one block adds for one row of x, in units of its scale; q: its 32
  * numbers, sums: its two sums. */
@@ -83,15 +47,6 @@ HTH_INLINE __m512 few_term(const __m512i u[8], const __m512 *d, const __m512 *m,
                 m[h], _mm512_cvtepi32_ps(times_sum(sums, traits, h, 1)), t);
     }
     return t;
-}
-
-HTH_INLINE void fetch(const uint8_t *p, uint32_t bytes)
-{
-#pragma GCC unroll 8
-    for (uint32_t b = 0; b < bytes; b += 64) {
-        _mm_prefetch((const char *)p + FAR_BYTES + b, _MM_HINT_T1);
-        _mm_prefetch((const char *)p + NEAR_BYTES + b, _MM_HINT_T0);
-    }
 }
 
 HTH_INLINE void few_group(uint32_t type, uint32_t n, const struct few *g,
@@ -147,90 +102,9 @@ HTH_INLINE void few_groups(uint32_t type, uint32_t n,
     }
 }
 
-/* ---- many: panels ------------------------------------------------------- */
-
-struct panel {
-    __m512i u[PANEL_BLOCKS][8][PAIR];
-    __m512 d[2 * PANEL_BLOCKS][PAIR]; /* per block, or per half of one */
-    __m512 m[2 * PANEL_BLOCKS][PAIR];
-    uint32_t blocks;
-};
-
-/* w: the first unit of the panel in its group, which is number g of the pair.
- */
-HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t g,
-                           struct panel *panel)
-{
-    const struct hth_wtraits traits = hth_wtraits(type);
-    const struct hth_pack_shape s = hth_row_shape(type);
-    const uint32_t factors = (traits.halves ? 2 : 1) * s.parts;
-    struct hth_wfactors f;
-    __m512i u[8];
-
-    for (uint32_t b = 0; b < panel->blocks; b += s.parts) {
-        fetch(w, s.head_bytes);
-        hth_row_factors(type, w, &f);
-        for (uint32_t i = 0; i < factors; i++) {
-            panel->d[b / s.parts * factors + i][g] = f.d[i];
-            if (traits.mins)
-                panel->m[b / s.parts * factors + i][g] = f.m[i];
-        }
-        w += s.head_bytes;
-        for (uint32_t part = 0; part < s.parts; part++, w += s.part_bytes) {
-            fetch(w, s.part_bytes);
-            hth_row_codes(type, w, u);
-            for (uint32_t t = 0; t < 8; t++)
-                panel->u[b + part][t][g] = u[t];
-        }
-    }
-}
-
-/* One panel times one tile of x. */
-struct tile {
-    const struct panel *panel;
-    const uint8_t *x; /* the panel's first block */
-    float *y;
-    size_t ldy;
-    uint32_t rows; /* of x that exist: 1 to width */
-    bool fresh;    /* y holds nothing yet */
-    int offset;
-};
-
-/* What a tile's code is compiled for. */
-struct shape {
-    uint32_t width;
-    uint32_t groups; /* of the pair */
-    struct hth_wtraits traits;
-};
-
 /* The running sums of a tile. They stay in memory: the integer sums of a block
  * need the registers, and use each of these once. */
 typedef __m512 tile_sums[HTH_TILE_WIDTH_MAX][PAIR];
-
-/* Of up to 16 rows of x: what starts the integer sums, and the sums of q as
- * floats, for a block or the halves of one. */
-struct starts {
-    int32_t off[2][16];
-    float sum[2][16];
-};
-
-/* The barrier makes the compiler load numbers from here with broadcasts, which
- * cost no arithmetic; it would rather shuffle the registers it just stored. */
-HTH_INLINE void block_starts(const uint8_t *sums, const struct shape *shape,
-                             int offset, struct starts *s)
-{
-    const struct hth_wtraits traits = shape->traits;
-    __m512i v = _mm512_maskz_loadu_epi32(hth_first16(shape->width), sums);
-
-    for (int h = 0; h < (traits.halves ? 2 : 1); h++) {
-        if (traits.mins)
-            _mm512_storeu_ps(s->sum[h],
-                             _mm512_cvtepi32_ps(times_sum(v, traits, h, 1)));
-        else
-            _mm512_storeu_si512(s->off[h], times_sum(v, traits, h, -offset));
-    }
-    __asm__ volatile("" ::: "memory");
-}
 
 /* Half h of a block, or all of it, for all rows of x: t becomes or grows by
  * float(sum w q) d [+ m sum q]. */
@@ -308,112 +182,7 @@ HTH_INLINE void run_tile(const struct tile *t, const struct shape shape)
             _mm512_storeu_ps(t->y + c * t->ldy + 16 * g, sum[c][g]);
 }
 
-HTH_INLINE void run_width(const struct tile *t, uint32_t width, uint32_t groups,
-                          struct hth_wtraits traits)
-{
-    switch (width) {
-    case 6:
-        run_tile(t, (struct shape){6, groups, traits});
-        break;
-    case 8:
-        run_tile(t, (struct shape){8, groups, traits});
-        break;
-    case 10:
-        run_tile(t, (struct shape){10, groups, traits});
-        break;
-    default:
-        run_tile(t, (struct shape){HTH_TILE_WIDTH_MAX, groups, traits});
-        break;
-    }
-}
-
-typedef void (*run_fn)(const struct tile *t, uint32_t width, uint32_t groups);
-
-#define RUN_OF(name, halves, mins)                                            \
-    static void run_##name(const struct tile *t, uint32_t width,              \
-                           uint32_t groups)                                   \
-    {                                                                         \
-        if (groups == 1)                                                      \
-            run_width(t, width, 1, (struct hth_wtraits){0, 0, halves, mins}); \
-        else                                                                  \
-            run_width(t, width, PAIR,                                         \
-                      (struct hth_wtraits){0, 0, halves, mins});              \
-    }
-RUN_OF(plain, false, false)
-RUN_OF(mins, false, true)
-RUN_OF(halves, true, false)
-RUN_OF(both, true, true)
-
-static run_fn run_of(struct hth_wtraits traits)
-{
-    if (traits.halves)
-        return traits.mins ? run_both : run_halves;
-    return traits.mins ? run_mins : run_plain;
-}
-
-/* All tiles of x times one panel; tile says which, for the first. */
-static void run_tiles(const struct hth_q8_product *job, struct tile *tile,
-                      uint32_t groups, run_fn run)
-{
-    uint32_t n = job->x->n, width = hth_tile_width(n);
-    size_t tile_bytes =
-        (size_t)job->x->cols / 32 * width * HTH_TILE_BLOCK_BYTES;
-
-    for (uint32_t r = 0; r < n; r += width) {
-        tile->rows = n - r < width ? n - r : width;
-        run(tile, width, groups);
-        tile->x += tile_bytes;
-        tile->y += width * tile->ldy;
-    }
-}
-
-HTH_INLINE void many_rows(uint32_t type, const struct hth_q8_product *job)
-{
-    const struct hth_wtraits traits = hth_wtraits(type);
-    const struct hth_pack_shape s = hth_row_shape(type);
-    const struct hth_mat *w = job->w;
-    uint32_t blocks = w->cols / 32, width = hth_tile_width(job->x->n);
-    struct panel panel;
-    struct tile tile = {
-        .panel = &panel, .ldy = job->ldy, .offset = traits.offset};
-
-    for (uint32_t b = 0; b < blocks; b += panel.blocks) {
-        const uint8_t *at =
-            (const uint8_t *)w->data + (size_t)b / s.parts * s.unit_bytes;
-        uint32_t groups;
-
-        panel.blocks = blocks - b < PANEL_BLOCKS ? blocks - b : PANEL_BLOCKS;
-        tile.fresh = b == 0;
-        for (uint32_t o = 0; o < job->count; o += groups * HTH_PACK_ROWS) {
-            size_t row = (size_t)job->first + o;
-
-            groups = job->count - o >= PAIR * HTH_PACK_ROWS ? PAIR : 1;
-            for (uint32_t g = 0; g < groups; g++)
-                fill_panel(type, at + (row + g * HTH_PACK_ROWS) * w->row_bytes,
-                           g, &panel);
-            tile.x = job->x->tiles + (size_t)b * width * HTH_TILE_BLOCK_BYTES;
-            tile.y = job->y + row;
-            run_tiles(job, &tile, groups, run_of(traits));
-        }
-    }
-}
-
-/* With one tile of x the weights are read from end to end; with more, chunk by
- * chunk, so that x of a chunk stays in a second-level cache. */
-HTH_INLINE void many_groups(uint32_t type, const struct hth_q8_product *job)
-{
-    const uint32_t step = PAIR * HTH_PACK_ROWS;
-    const bool one = job->x->n <= HTH_TILE_WIDTH_MAX;
-    struct hth_q8_product rows = *job;
-
-    for (uint32_t o = 0; o < job->count; o += rows.count) {
-        uint32_t left = job->count - o;
-
-        rows.first = job->first + o;
-        rows.count = one && left > step ? step : left;
-        many_rows(type, &rows);
-    }
-}
+#include "kernels/rows_many_avx512.h"
 
 /* ---- the table ---------------------------------------------------------- */
 
