@@ -47,8 +47,10 @@ else ifeq ($(SAN)$(SAN_SIMD),address)
 $(BUILD)/obj/kernels/%_avx2.o: SANFLAGS :=
 $(BUILD)/obj/kernels/%_avx512.o: SANFLAGS :=
 $(BUILD)/obj/kernels/%_avxvnni.o: SANFLAGS :=
-$(BUILD)/obj/kernels/%_amx.o: SANFLAGS :=
 endif
+# Tile registers are not saved over calls, and sanitizers add calls.
+$(BUILD)/obj/kernels/kernels_rows_amx.o: SANFLAGS :=
+$(BUILD)/obj/kernels/kernels_rows_float_amx.o: SANFLAGS :=
 ALLFLAGS = $(STD) $(WARN) $(CFLAGS) $(SANFLAGS)
 
 ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)

@@ -30,8 +30,8 @@ const struct hth_help_fact hth_help_environment[] = {
     {"HEARTH_CONFIG",
      "Configuration file to use instead of $XDG_CONFIG_HOME/hearth/config.ini; "
      "/dev/null for none."},
-    {"HEARTH_ISA", "Instruction set to compute with (scalar, avx2, avx512, "
-                   "asimd, neon) instead of "
+    {"HEARTH_ISA", "Instruction set to compute with (scalar, avx2, "
+                   "avxvnni, avx512, amx, asimd, neon) instead of "
                    "the best this CPU has."},
     {"XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME",
      "Where configuration, keys and stored weights live. Defaults: ~/.config, "

@@ -14,5 +14,11 @@ bool hth__amx_permitted(void);
 void hth__gemm_packed_amx(const struct hth_mat *w, uint32_t first,
                           uint32_t count, const struct hth_q8 *x, float *y,
                           size_t ldy);
+/* As gemm_packed_float, and x's tiles for it; any x->n. */
+void hth__gemm_packed_float_amx(const struct hth_mat *w, uint32_t first,
+                                uint32_t count, const struct hth_xf *x,
+                                float *y, size_t ldy);
+void hth__tile_float_amx(const struct hth_xf *to, uint32_t row, const float *x,
+                         uint32_t col, uint32_t count);
 
 #endif

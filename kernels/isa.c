@@ -16,10 +16,7 @@ void openblas_set_num_threads(int threads);
 /* Best first; the reference is complete and always last. */
 static const struct hth_isa *const g_compiled[] = {
 #if defined(__x86_64__)
-    &hth_isa_amx,
-    &hth_isa_avx512,
-    &hth_isa_avxvnni,
-    &hth_isa_avx2,
+    &hth_isa_amx, &hth_isa_avx512, &hth_isa_avxvnni, &hth_isa_avx2,
 #elif defined(__aarch64__)
     &hth_isa_neon,
     &hth_isa_asimd,
@@ -45,7 +42,10 @@ static void fill_from(struct hth_isa *set, const struct hth_isa *from)
         set->blas_rows_min = from->blas_rows_min;
     FILL(gemm_float);
     FILL(gemm_packed);
+    if (set->gemm_packed_float == NULL)
+        set->tile_float = from->tile_float; /* they belong together */
     FILL(gemm_packed_float);
+    FILL(tile_float);
     FILL(rmsnorm);
     FILL(rope);
     FILL(swiglu);

@@ -69,6 +69,7 @@ struct hth_xf {
     uint32_t n;
     uint32_t cols;
 };
+/* Bytes of the tiles of any set. */
 size_t hth_tile_floats(uint32_t n, uint32_t cols);
 /* Columns [col, col + count) of row `row`, from x. */
 void hth_tile_float_row(const struct hth_xf *to, uint32_t row, const float *x,
@@ -98,12 +99,17 @@ struct hth_isa {
      *   t = float(sum w q) d_w [then fma(m_w, float(sum q), t)]
      * and, with scales per 16 numbers, the second half's products are added to
      * the first's by fma. The float sum is per column, in order, in chunks of
-     * HTH_FLOAT_CHUNK columns that are added up. */
+     * HTH_FLOAT_CHUNK columns that are added up; only AMX, from 32 rows of x
+     * on, adds as exactly but not to the same bits. */
     void (*gemm_packed)(const struct hth_mat *w, uint32_t first, uint32_t count,
                         const struct hth_q8 *x, float *y, size_t ldy);
     void (*gemm_packed_float)(const struct hth_mat *w, uint32_t first,
                               uint32_t count, const struct hth_xf *x, float *y,
                               size_t ldy);
+    /* Columns [col, col + count) of row `row` of x into the tiles that the
+     * set's gemm_packed_float reads: hth_tile_float_row(), or the set's own. */
+    void (*tile_float)(const struct hth_xf *to, uint32_t row, const float *x,
+                       uint32_t col, uint32_t count);
     /* Rows of x from which OpenBLAS is faster than gemm_float; 0: never. */
     uint32_t blas_rows_min;
     void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t d,
@@ -137,7 +143,7 @@ extern const struct hth_isa hth_isa_ref;
 extern const struct hth_isa hth_isa_avx2;
 extern const struct hth_isa hth_isa_avxvnni; /* AVX2 with dot products */
 extern const struct hth_isa hth_isa_avx512;
-extern const struct hth_isa hth_isa_amx; /* AVX-512 with matrix tiles */
+extern const struct hth_isa hth_isa_amx;   /* AVX-512 with matrix tiles */
 extern const struct hth_isa hth_isa_neon;  /* with dot products */
 extern const struct hth_isa hth_isa_asimd; /* what every arm64 has */
 

@@ -230,6 +230,7 @@ const struct hth_isa hth_isa_ref = {
     .gemm_float = ref_gemm_float,
     .gemm_packed = hth__gemm_packed_ref,
     .gemm_packed_float = hth__gemm_packed_float_ref,
+    .tile_float = hth_tile_float_row,
     .blas_rows_min = 4,
     .rmsnorm = ref_rmsnorm,
     .rope = ref_rope,

@@ -14,6 +14,7 @@
 #define PANEL_SIGNED true
 #include "kernels/amx.h"
 #include "kernels/rows_panel_avx512.h"
+#include "kernels/tiles_amx.h"
 
 #define HALVES 2u
 
@@ -32,24 +33,9 @@ static const _Alignas(64) float g_magic[16] = {
 
 /* Tiles 0 to 3 take the sums, of group 0 and 1 (and their second halves), 4
  * and 5 rows of x, 6 and 7 weights. */
-struct tile_config {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t zeros[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
-/* GCC's tile instructions do not tell the compiler what memory they read: what
- * p points to must be there now. */
-HTH_INLINE void settle_memory(const void *p)
-{
-    __asm__ volatile("" ::"r"(p) : "memory");
-}
-
 static void configure(uint32_t width, bool halves)
 {
-    struct tile_config c = {.palette = 1};
+    struct hth_tile_config c = {.palette = 1};
 
     for (int i = 0; i < 8; i++) {
         bool x = i == 4 || i == 5;
@@ -57,7 +43,7 @@ static void configure(uint32_t width, bool halves)
         c.row_bytes[i] = x ? (halves ? 16 : 32) : 64;
         c.rows[i] = (uint8_t)(i < 6 ? width : halves ? 4 : 8);
     }
-    settle_memory(&c);
+    hth_settle_memory(&c);
     _tile_loadconfig(&c);
 }
 
@@ -132,7 +118,7 @@ HTH_INLINE void run_tile(const struct tile *t, const struct shape shape)
             sum[c][g] = t->fresh || c >= t->rows
                             ? _mm512_setzero_ps()
                             : _mm512_loadu_ps(t->y + c * t->ldy + 16 * g);
-    settle_memory(t->panel);
+    hth_settle_memory(t->panel);
     products(t->panel, 0, shape, x, &sums[0]);
     for (uint32_t b = 0; b < t->panel->blocks; b++) {
         const uint8_t *next = x + width * HTH_TILE_BLOCK_BYTES;

@@ -150,7 +150,7 @@ static void tile_floats(const struct product *p, uint64_t first, uint64_t count)
         uint64_t row = first / cols, col = first % cols;
         uint64_t run = cols - col < count ? cols - col : count;
 
-        hth_tile_float_row(&p->xf, (uint32_t)row,
+        p->isa->tile_float(&p->xf, (uint32_t)row,
                            p->job->x + row * p->job->ldx + col, (uint32_t)col,
                            (uint32_t)run);
         first += run;

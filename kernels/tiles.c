@@ -8,7 +8,8 @@
 
 #include "base/mem.h"
 
-#define SMALL 4u /* widths up to here have kernels of their own */
+#define FLOAT_BYTES_MAX 6u /* f32, or three bf16 (kernels_rows_float_amx.c) */
+#define SMALL 4u           /* widths up to here have kernels of their own */
 
 static uint32_t tiles_of(uint32_t n)
 {
@@ -74,8 +75,10 @@ void hth_tile_blocks(const struct hth_q8 *x, uint32_t row, uint32_t block,
 
 size_t hth_tile_floats(uint32_t n, uint32_t cols)
 {
-    return align_up((size_t)tiles_of(n) * hth_tile_width(n) * cols *
-                    sizeof(float));
+    size_t whole = (size_t)(cols + 31) / 32 * 32;
+
+    return align_up((size_t)tiles_of(n) * hth_tile_width(n) * whole *
+                    FLOAT_BYTES_MAX);
 }
 
 void hth_tile_float_row(const struct hth_xf *to, uint32_t row, const float *x,

@@ -14,7 +14,7 @@ ppl() { # ISA FILE KV: or nothing where the CPU lacks the set
 }
 
 isas=()
-for isa in avx512 avx2 neon asimd; do
+for isa in amx avx512 avx2 neon asimd; do
     [ -n "$(ppl $isa "$source" f16)" ] && isas+=($isa)
 done
 [ ${#isas[@]} -gt 0 ] || isas=(scalar)

@@ -151,7 +151,7 @@ static void use_rows(struct bench *b, uint32_t n)
     b->n = b->q8.n = b->xf.n = n;
     for (uint32_t r = 0; r < n; r++) {
         hth_tile_blocks(&b->q8, r, 0, b->w.cols / 32);
-        hth_tile_float_row(&b->xf, r, b->x + (size_t)r * b->w.cols, 0,
+        b->isa->tile_float(&b->xf, r, b->x + (size_t)r * b->w.cols, 0,
                            b->w.cols);
     }
 }

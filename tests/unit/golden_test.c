@@ -124,6 +124,11 @@ Test(golden, avx2, .timeout = 120)
     check_isa("avx2");
 }
 
+Test(golden, amx, .timeout = 120)
+{
+    check_isa("amx");
+}
+
 Test(golden, avx512, .timeout = 120)
 {
     check_isa("avx512");

@@ -278,6 +278,61 @@ Test(rows, outputs_are_independent)
     }
 }
 
+/* ---- many rows of floats -------------------------------------------------
+ */
+
+/* n rows of v in the set's own tiles, in two pieces each. */
+static struct hth_xf own_tiles(const struct hth_isa *isa, const float *v,
+                               uint32_t n, uint32_t cols)
+{
+    struct hth_xf x = {simd_guarded(hth_tile_floats(n, cols)), n, cols};
+
+    memset(x.tiles, 0x7f, hth_tile_floats(n, cols));
+    for (uint32_t r = 0; r < n; r++) {
+        isa->tile_float(&x, r, v + (size_t)r * cols + cols / 3, cols / 3,
+                        cols - cols / 3);
+        isa->tile_float(&x, r, v + (size_t)r * cols, 0, cols / 3);
+    }
+    return x;
+}
+
+/* From 32 rows of x on AMX adds bf16 parts: other bits than the definition's,
+ * the same bound, and still the same whatever is computed beside them. */
+static void check_many(const struct hth_isa *isa, struct hth_rng *rng,
+                       uint32_t type)
+{
+    enum { ROWS_MAX = 16 * 9, N_MAX = 70 };
+    static float all[ROWS_MAX * N_MAX], part[ROWS_MAX * N_MAX];
+    uint32_t n = range(rng, 32, N_MAX), from = range(rng, 0, n - 32);
+    uint32_t cols = 2 * range(rng, 1, 300) + (type == HTH_F16 && n % 2 == 1);
+    uint32_t rows = 16 * range(rng, 1, 9);
+    uint32_t first = 16 * range(rng, 0, rows / 16 - 1);
+    struct hth_mat w = simd_matrix(rng, type, rows, cols), p = packed(&w);
+    const float *v = simd_floats(rng, (size_t)n * cols, 1.0f);
+    struct rows plain = {.q8 = {.n = n},
+                         .xf = own_tiles(&hth_isa_ref, v, n, cols)};
+    struct hth_xf x = own_tiles(isa, v, n, cols);
+    struct hth_xf some = own_tiles(isa, v + (size_t)from * cols, 32, cols);
+
+    isa->gemm_packed_float(&p, 0, rows, &x, all, rows);
+    check_definition(&w, &plain, all);
+    isa->gemm_packed_float(&p, first, rows - first, &some, part, rows);
+    for (uint32_t r = 0; r < 32; r++)
+        cr_assert_arr_eq(part + (size_t)r * rows + first,
+                         all + (size_t)(from + r) * rows + first,
+                         (rows - first) * sizeof *all, "%s n=%u", isa->name, n);
+}
+
+Test(rows, many_rows_of_floats)
+{
+    struct hth_rng rng;
+
+    hth_rng_init(&rng, 37);
+    for (uint32_t k = 0; simd_usable_at(k) != NULL; k++)
+        for (uint32_t i = 0; i < 60; i++)
+            check_many(simd_usable_at(k), &rng, i % 2 ? HTH_F16 : HTH_BF16);
+}
+
 /* ---- through hth_matmul --------------------------------------------------
  */
 
