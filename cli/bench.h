@@ -19,12 +19,14 @@ struct hth_bench_test {
     uint32_t depth, prompt, generate;
 };
 
-/* One test's figures. The times of operations are sums over repetitions. */
+/* One test's figures. The times of operations, and what was read of weights
+ * and waited for, are sums over repetitions. */
 struct hth_bench_figures {
     struct hth_bench_test test;
     uint32_t count;
     uint64_t ns[HTH_BENCH_REPETITIONS_MAX];
     struct hth_forward_times times;
+    struct hth_bench_weights weights;
     uint64_t wall_s; /* when it began */
 };
 
@@ -67,6 +69,7 @@ enum hth_bench_format {
 struct hth_bench_print {
     enum hth_bench_format format;
     uint32_t rows; /* printed so far */
+    bool weights;  /* the table has columns for weights that stream */
 };
 /* ops: text of a JSON array, or NULL. */
 HTH_MUST_CHECK int hth_bench_print_row(struct hth_bench_print *p,

@@ -42,6 +42,17 @@ static void add_times(struct hth_forward_times *sum,
         sum->op_ns[i] += t->op_ns[i];
 }
 
+/* Sums, and of what does not add up the latest. */
+static void add_weights(struct hth_bench_weights *sum,
+                        const struct hth_bench_weights *w)
+{
+    struct hth_bench_weights was = *sum;
+
+    *sum = *w;
+    sum->read_bytes += was.read_bytes;
+    sum->stall_ns += was.stall_ns;
+}
+
 /* Generated tokens need a prompt, whose time does not count unless it is part
  * of the test. */
 static int run_here(const struct hth_bench_target *t,
@@ -66,7 +77,10 @@ static int run_here(const struct hth_bench_target *t,
         return rc;
     f->ns[f->count] = times.generate_ns;
     add_times(&f->times, &times.in_generate);
+    if (test->generate > 0)
+        add_weights(&f->weights, &times.weights_in_generate);
     if (test->prompt > 0) {
+        add_weights(&f->weights, &times.weights_in_prompt);
         f->ns[f->count] += times.prompt_ns;
         add_times(&f->times, &times.in_prompt);
     }
@@ -149,6 +163,16 @@ static int run_there(const struct hth_bench_target *t,
                         "this test is too short to be measured over a running "
                         "coordinator; give more tokens");
     f->ns[f->count++] = (uint64_t)(s * 1e9);
+    /* It tells what was read and waited for while it generated. */
+    if (test->prompt == 0)
+        add_weights(&f->weights,
+                    &(struct hth_bench_weights){
+                        .pinned_bytes = stats.pinned_bytes,
+                        .streamed_bytes = stats.streamed_bytes,
+                        .read_bytes = stats.read_bytes,
+                        .stall_ns = (uint64_t)(stats.stall_s * 1e9),
+                        .disk_bytes_per_s = stats.disk_bytes_per_s,
+                        .predicted_token_s = stats.predicted_token_s});
     return HTH_OK;
 }
 

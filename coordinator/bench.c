@@ -7,11 +7,13 @@
 
 #include "base/clock.h"
 #include "coordinator/cluster_internal.h"
+#include "worker/loader.h"
 
 /* A moment between two steps. */
 struct mark {
     uint64_t at_ns;
     struct hth_forward_times times;
+    uint64_t read_bytes, stall_ns; /* of weights */
 };
 
 struct timed {
@@ -23,12 +25,18 @@ struct timed {
     pthread_cond_t changed;
     bool ended;
     struct hth_err err; /* status 0: it went well */
+    struct hth_request_stats stats;
 };
 
 static void take_mark(const struct timed *t, struct mark *m)
 {
+    struct hth_loader_stats w;
+
     m->at_ns = hth_now_ns();
     hth_engine_times(t->engine, &m->times);
+    hth_engine_weights(t->engine, &w);
+    m->read_bytes = w.read_bytes;
+    m->stall_ns = w.stall_ns;
 }
 
 /* The engine ends a step at `depth` (struct hth_request.split), so what is
@@ -57,9 +65,9 @@ static void on_end(void *ctx, int status, const struct hth_err *err,
 {
     struct timed *t = ctx;
 
-    (void)stats;
     pthread_mutex_lock(&t->lock);
     t->ended = true;
+    t->stats = *stats;
     if (status != HTH_OK)
         hth_fail(&t->err, status, "%s",
                  err != NULL && err->text[0] != '\0' ? err->text
@@ -112,6 +120,19 @@ static void between(const struct mark *a, const struct mark *b, uint64_t *ns,
         times->op_ns[i] = b->times.op_ns[i] - a->times.op_ns[i];
 }
 
+static void weights_between(const struct mark *a, const struct mark *b,
+                            const struct hth_request_stats *s,
+                            struct hth_bench_weights *out)
+{
+    *out =
+        (struct hth_bench_weights){.pinned_bytes = s->pinned_bytes,
+                                   .streamed_bytes = s->streamed_bytes,
+                                   .read_bytes = b->read_bytes - a->read_bytes,
+                                   .stall_ns = b->stall_ns - a->stall_ns,
+                                   .disk_bytes_per_s = s->disk_bytes_per_s,
+                                   .predicted_token_s = s->predicted_token_s};
+}
+
 int hth_cluster_bench(struct hth_cluster *c, const struct hth_bench_run *run,
                       struct hth_bench_times *out, struct hth_err *err)
 {
@@ -129,8 +150,11 @@ int hth_cluster_bench(struct hth_cluster *c, const struct hth_bench_run *run,
     if (rc != HTH_OK)
         return rc;
     between(&t.start, &t.prompt, &out->prompt_ns, &out->in_prompt);
-    if (run->generate > 0)
-        between(&t.prompt, &t.last, &out->generate_ns, &out->in_generate);
+    weights_between(&t.start, &t.prompt, &t.stats, &out->weights_in_prompt);
+    if (run->generate == 0)
+        return HTH_OK;
+    between(&t.prompt, &t.last, &out->generate_ns, &out->in_generate);
+    weights_between(&t.prompt, &t.last, &t.stats, &out->weights_in_generate);
     return HTH_OK;
 }
 

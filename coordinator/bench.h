@@ -21,10 +21,19 @@ struct hth_bench_run {
     uint32_t generate; /* 0: the prompt only */
 };
 
+/* Rank 0's weights while something was timed. */
+struct hth_bench_weights {
+    uint64_t pinned_bytes, streamed_bytes; /* that stay; read per token */
+    uint64_t read_bytes, stall_ns;         /* in all; waited for */
+    double disk_bytes_per_s;               /* of the latest reads */
+    double predicted_token_s;              /* 0: not known */
+};
+
 struct hth_bench_times {
     uint64_t prompt_ns;   /* of `prompt` tokens, with the choice of the next */
     uint64_t generate_ns; /* of `generate` tokens */
     struct hth_forward_times in_prompt, in_generate; /* of rank 0 */
+    struct hth_bench_weights weights_in_prompt, weights_in_generate;
 };
 
 /* Blocks until done; the session must be ready (hth_cluster_wait_ready).

@@ -279,6 +279,12 @@ void hth_engine_times(const struct hth_engine *e, struct hth_forward_times *out)
     *out = *hth_forward_times(hth_rank_forward(e->rank));
 }
 
+void hth_engine_weights(const struct hth_engine *e,
+                        struct hth_loader_stats *out)
+{
+    hth_loader_stats(hth_rank_loader(e->rank), out);
+}
+
 void hth_engine_plan(const struct hth_engine *e, struct hth_plan *out)
 {
     *out = hth_rank_session(e->rank)->plan;
@@ -523,17 +529,6 @@ static int read_piece(void *ctx, uint32_t index, const struct hth_block *piece,
                           (struct hth_read){0, dst, piece->bytes}, err);
 }
 
-static int read_whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                      struct hth_err *err)
-{
-    const struct hth_engine *e = ctx;
-    struct hth_block b;
-
-    hth_whole_block(&e->setup->spec, index, &b);
-    return hth_block_read(e->o.gguf, &e->setup->spec, &b,
-                          (struct hth_read){0, dst, bytes}, err);
-}
-
 /* The same weights and buffers can serve another session when all but its id
  * and the other ranks' business are equal. */
 static bool same_session(const struct hth_session *a,
@@ -565,19 +560,27 @@ static int open_rank(struct hth_engine *e, struct hth_rank_opts *o,
                      struct hth_err *err)
 {
     uint32_t blocks = hth_shard_blocks(&e->setup->spec);
-    uint8_t *key = malloc((size_t)blocks * HTH_HASH_BYTES);
+    uint8_t *key = malloc(2ul * blocks * HTH_HASH_BYTES);
+    uint8_t *whole_key = key + (size_t)blocks * HTH_HASH_BYTES;
+    struct hth_session *whole = malloc(sizeof *whole);
     int rc = HTH_OK;
 
-    if (key == NULL)
-        return hth_fail(err, HTH_ENOMEM, "no memory for the list of blocks");
-    if (e->o.store_dir != NULL)
+    if (key == NULL || whole == NULL)
+        rc = hth_fail(err, HTH_ENOMEM, "no memory for the list of blocks");
+    if (rc == HTH_OK && e->o.store_dir != NULL) {
+        hth_whole_session(e->setup, whole);
         rc = hth_packed_keys(e->o.gguf, e->setup, key, err);
+        if (rc == HTH_OK)
+            rc = hth_packed_keys(e->o.gguf, whole, whole_key, err);
+    }
     o->dir = e->o.store_dir;
     o->key = key;
+    o->whole_key = whole_key;
     o->kv_dir = e->o.kv_dir;
     if (rc == HTH_OK)
         rc = hth_rank_open(&e->rank, o, err);
     free(key);
+    free(whole);
     return rc;
 }
 
@@ -587,8 +590,7 @@ static int load_rank(struct hth_engine *e, const struct hth_session *s,
     struct hth_rank_opts o = {.threads = e->o.threads,
                               .memory_bytes = e->o.memory_bytes,
                               .source = {e, read_piece},
-                              .whole = read_whole,
-                              .whole_ctx = e};
+                              .whole = {e, read_piece}};
     int rc;
 
     e->setup = malloc(sizeof *e->setup);

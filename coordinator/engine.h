@@ -155,6 +155,9 @@ HTH_MUST_CHECK int hth_engine_submit(struct hth_engine *e,
                                      struct hth_err *err);
 /* For measuring, loaded engines only. Times: rank 0's so far; from a callback,
  * or while nothing runs. */
+struct hth_loader_stats;
+void hth_engine_weights(const struct hth_engine *e,
+                        struct hth_loader_stats *out);
 void hth_engine_times(const struct hth_engine *e,
                       struct hth_forward_times *out);
 void hth_engine_plan(const struct hth_engine *e, struct hth_plan *out);

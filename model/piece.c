@@ -43,6 +43,12 @@ uint32_t hth_piece_head(const struct hth_spec *s)
     return s->layers * per_layer(s);
 }
 
+bool hth_piece_rare(const struct hth_spec *s, uint32_t index)
+{
+    return s->arch->moe && index < hth_piece_head(s) &&
+           index % per_layer(s) >= 2;
+}
+
 uint32_t hth_pieces(const struct hth_spec *s, const struct hth_plan *p,
                     uint32_t rank)
 {

@@ -38,6 +38,8 @@ uint32_t hth_piece_ffn(const struct hth_spec *s, uint32_t layer);
 /* What follows it: down, or expert 0. */
 uint32_t hth_piece_ffn_rest(const struct hth_spec *s, uint32_t layer);
 uint32_t hth_piece_head(const struct hth_spec *s);
+/* Is it an expert: needed only by the rows that chose it? */
+bool hth_piece_rare(const struct hth_spec *s, uint32_t index);
 
 /* Where the bytes of part i of a piece begin in its block; they are one run of
  * row_bytes * rows * planes bytes. */

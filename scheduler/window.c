@@ -334,14 +334,12 @@ int hth_window_plan(const struct hth_window_ask *a, bool *pinned,
     int rc = HTH_OK;
 
     least = least < s.rare ? least : s.rare;
-    least = a->cache_bytes > 0 ? a->cache_bytes : least;
     if (a->budget_bytes == 0 || w.total_bytes <= a->budget_bytes) {
         w.need_bytes = w.total_bytes;
         pin_all(a, pinned, true, &w);
     } else if (s.rare > 0 && a->ring_bytes == 0 &&
                s.ordered + least <= a->budget_bytes) {
-        w.cache_bytes =
-            a->cache_bytes > 0 ? a->cache_bytes : a->budget_bytes - s.ordered;
+        w.cache_bytes = a->budget_bytes - s.ordered;
         w.need_bytes = s.ordered + least;
         pin_all(a, pinned, false, &w);
     } else {

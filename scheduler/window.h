@@ -33,9 +33,9 @@ struct hth_window_ask {
     uint32_t count;
     uint64_t budget_bytes; /* for weights; 0: no bound */
     uint64_t ahead_bytes;  /* that reads under way take, at most */
-    /* A ring and a cache that exist already and cannot be made anew while a
-     * step runs; 0: choose. What does not fit the ring must stay pinned. */
-    uint64_t ring_bytes, cache_bytes;
+    /* A ring that exists already; 0: choose. What does not fit it must stay
+     * pinned. */
+    uint64_t ring_bytes;
     /* 0: not known, the prediction is 0 then. */
     double disk_bytes_per_s;
     double compute_bytes_per_s; /* weights that go through the kernels */

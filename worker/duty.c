@@ -31,12 +31,13 @@ struct hth_duty {
     bool running; /* thread to be joined; controlling thread only */
     atomic_bool stop;
     struct hth_fetch fetch;
-    struct hth_keeper *keeper; /* of the rank's adapters */
-    struct hth_store_key keys[HTH_BLOCKS_MAX];
+    struct hth_keeper *keeper;                     /* of the rank's adapters */
+    struct hth_store_key keys[HTH_BLOCKS_MAX + 1]; /* one is never used */
     uint32_t key_count;
     struct hth_session session;
     struct hth_rank *rank;           /* may outlive the thread */
     struct hth_store_source *source; /* of the rank's weights */
+    struct hth_store_source *whole;  /* of whole layers; NULL: none */
     struct hth_buf setup; /* of the open rank, session number zeroed */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -73,7 +74,8 @@ static void drop_rank(struct hth_duty *d)
     hth_rank_close(d->rank);
     d->rank = NULL;
     hth_store_source_close(d->source);
-    d->source = NULL;
+    hth_store_source_close(d->whole);
+    d->source = d->whole = NULL;
     hth_buf_reset(&d->setup);
 }
 
@@ -100,6 +102,8 @@ static int make_room(struct hth_duty *d, struct hth_err *err)
     struct hth_memory_need need;
 
     hth_memory_need(&d->session, d->session.rank, &need);
+    if (d->whole != NULL)
+        need.weights_bytes += hth_whole_bytes(&d->session.spec);
     if (d->opts.memory_bytes == 0 || need.weights_bytes + need.kv_bytes +
                                              need.buffer_bytes +
                                              need.lora_bytes <=
@@ -109,20 +113,23 @@ static int make_room(struct hth_duty *d, struct hth_err *err)
 }
 
 /* Whole layers are behind the slices in the list of blocks. */
-static int read_whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                      struct hth_err *err)
+static int open_sources(struct hth_duty *d, struct hth_err *err)
 {
-    struct hth_duty *d = ctx;
-    uint32_t i = hth_shard_blocks(&d->session.spec) + index;
+    uint32_t own = hth_shard_blocks(&d->session.spec);
+    struct hth_session *whole = malloc(sizeof *whole);
+    int rc = whole != NULL ? HTH_OK
+                           : hth_fail(err, HTH_ENOMEM, "worker: out of memory");
 
-    if (atomic_load(&d->stop))
-        return hth_fail(err, HTH_ECANCELLED, "stopped");
-    if (i >= d->key_count || d->keys[i].bytes != bytes)
-        return hth_fail(err, HTH_EFORMAT,
-                        "whole block %u: the coordinator's list and this "
-                        "device's layout differ; upgrade the older of the two",
-                        index);
-    return hth_store_read(d->opts.store, &d->keys[i], dst, err);
+    if (rc == HTH_OK)
+        rc = hth_store_source_open(&d->source, d->opts.store, &d->session,
+                                   d->keys, err);
+    if (rc == HTH_OK && d->key_count > own) {
+        hth_whole_session(&d->session, whole);
+        rc = hth_store_source_open(&d->whole, d->opts.store, whole,
+                                   d->keys + own, err);
+    }
+    free(whole);
+    return rc;
 }
 
 static int open_rank(struct hth_duty *d, struct hth_err *err)
@@ -130,8 +137,6 @@ static int open_rank(struct hth_duty *d, struct hth_err *err)
     struct hth_rank_opts o = {.session = &d->session,
                               .threads = d->opts.threads,
                               .memory_bytes = d->opts.memory_bytes,
-                              .whole = read_whole,
-                              .whole_ctx = d,
                               .identity = d->opts.identity,
                               .name = d->opts.name,
                               .kv_dir = d->opts.kv_dir};
@@ -139,10 +144,13 @@ static int open_rank(struct hth_duty *d, struct hth_err *err)
     int status;
 
     drop_rank(d);
-    status = hth_store_source_open(&d->source, d->opts.store, &d->session,
-                                   d->keys, err);
+    status = open_sources(d, err);
     if (status != HTH_OK)
         return status;
+    if (d->whole != NULL) {
+        o.whole = hth_store_source(d->whole);
+        o.whole_key = hth_store_source_keys(d->whole);
+    }
     o.source = hth_store_source(d->source);
     o.dir = hth_store_source_dir(d->source);
     o.key = hth_store_source_keys(d->source);

@@ -9,28 +9,65 @@
 
 /* ---- the step ------------------------------------------------------------ */
 
-/* The first piece in the line will not be used after all. */
-static void drop_first(struct hth_loader *l)
+static bool is_held(const struct piece *p)
 {
-    uint32_t index = l->line[l->line_first];
+    return atomic_load(&p->state) == PIECE_HELD;
+}
+
+/* Nobody will use what is read of this piece. False: reads of it are still
+ * under way; one has ended now, and the caller is to look again. */
+static bool unused(struct hth_loader *l, uint32_t index)
+{
     struct piece *p = &l->piece[index];
 
     p->dropped = true;
     if (l->current == index)
         l->current = NO_PIECE;
-    while (p->under_way > 0)
-        pthread_cond_wait(&l->ready, &l->lock);
-    l->tail = p->ring_at + p->bytes;
-    hth_loader__vacate(l, p);
-    l->line_first = (l->line_first + 1) % l->count;
-    l->line_count--;
+    if (p->under_way == 0)
+        return true;
+    pthread_cond_wait(&l->ready, &l->lock);
+    return false;
 }
 
-/* Have the reading go on from place `pos`, whatever was read ahead. */
-static void restart_at(struct hth_loader *l, uint64_t pos)
+/* Pieces at the beginning of the line, for places before `pos`, go unused. */
+static void drop_until(struct hth_loader *l, uint64_t pos)
 {
-    while (l->line_count > 0)
-        drop_first(l);
+    while (l->line_count > 0) {
+        uint32_t index = l->line[l->line_first];
+        struct piece *p = &l->piece[index];
+
+        if (p->pos >= pos || is_held(p))
+            return;
+        if (!unused(l, index))
+            continue;
+        l->tail = p->ring_at + p->bytes;
+        hth_loader__vacate(l, p);
+        l->line_first = (l->line_first + 1) % l->count;
+        l->line_count--;
+    }
+}
+
+/* From the end of the line on, until one that is held. */
+static void drop_line(struct hth_loader *l)
+{
+    while (l->line_count > 0) {
+        uint32_t last = (l->line_first + l->line_count - 1) % l->count;
+        struct piece *p = &l->piece[l->line[last]];
+
+        if (is_held(p))
+            return;
+        if (!unused(l, l->line[last]))
+            continue;
+        l->head = p->ring_at;
+        hth_loader__vacate(l, p);
+        l->line_count--;
+    }
+}
+
+void hth_loader__restart(struct hth_loader *l, uint64_t pos)
+{
+    l->next = UINT64_MAX; /* nothing is begun meanwhile */
+    drop_line(l);
     l->next = pos;
 }
 
@@ -41,13 +78,12 @@ static void go_to(struct hth_loader *l, uint32_t index, uint64_t pos)
 {
     struct piece *p = &l->piece[index];
 
-    while (l->line_count > 0 && l->piece[l->line[l->line_first]].pos < pos)
-        drop_first(l);
+    drop_until(l, pos);
     atomic_store(&l->want, pos);
     if (p->rare && !atomic_load(&p->pinned))
         hth_loader__rare_need(l, index);
     else if (p->home == HOME_NONE && l->next > pos)
-        restart_at(l, pos);
+        hth_loader__restart(l, pos);
     else if (l->next < pos)
         l->next = pos;
     pthread_cond_broadcast(&l->work);
@@ -80,7 +116,7 @@ static int failed(struct hth_loader *l, struct piece *p, struct hth_err *err)
     if (err != NULL)
         *err = l->err;
     if (p->home == HOME_RING)
-        restart_at(l, l->next);
+        hth_loader__restart(l, l->next);
     else if (p->home != HOME_NONE)
         hth_loader__vacate(l, p);
     p->status = HTH_OK;
@@ -135,8 +171,10 @@ static void release(void *ctx, uint32_t index)
 {
     struct hth_loader *l = ctx;
     struct piece *p = &l->piece[index];
-    uint64_t after = atomic_load(&l->want) + 1;
+    uint64_t after = atomic_load(&l->want);
 
+    /* Where several are held, `want` is the last one's place. */
+    after += after % l->count == index;
     if (p->home == HOME_OWN && atomic_load(&p->pinned)) {
         atomic_store(&p->state, PIECE_READY);
         atomic_store(&l->want, after);
@@ -171,62 +209,6 @@ static void expect(void *ctx, uint32_t first, const uint32_t *n, uint32_t count)
     pthread_mutex_unlock(&l->lock);
 }
 
-/* ---- planning ------------------------------------------------------------ */
-
-/* Enough to keep the disk busy while a piece is computed, unless that were
- * much of the memory. */
-uint64_t hth_loader_ahead_bytes(uint64_t budget_bytes)
-{
-    uint64_t bytes = budget_bytes / 16;
-    uint64_t least = (uint64_t)HTH_LOAD_THREADS * HTH_PACKED_CHUNK_BYTES;
-
-    if (budget_bytes == 0 || bytes > 4 * least)
-        return 4 * least;
-    return bytes > least ? bytes : least;
-}
-
-void hth_loader_pieces(const struct hth_spec *s, const struct hth_plan *p,
-                       uint32_t rank, struct hth_window_piece *piece)
-{
-    uint32_t count = hth_pieces(s, p, rank);
-
-    for (uint32_t i = 0; i < count; i++) {
-        struct hth_block b;
-        bool rare;
-
-        hth_piece(s, p, rank, i, &b);
-        rare = s->arch->moe && b.kind == HTH_BLOCK_FFN &&
-               i >= hth_piece_ffn_rest(s, b.layer);
-        piece[i].bytes = hth_page_up(b.bytes);
-        piece[i].use = rare ? (double)s->experts_used / s->experts : 1.0;
-    }
-}
-
-static struct hth_window_ask ask_of(struct hth_loader *l, uint64_t budget)
-{
-    return (struct hth_window_ask){.piece = l->shape,
-                                   .count = l->count,
-                                   .budget_bytes = budget,
-                                   .ahead_bytes = l->ahead_bytes,
-                                   .ring_bytes = l->ring.bytes,
-                                   .cache_bytes =
-                                       l->rare.slots * l->rare.slot_bytes,
-                                   .disk_bytes_per_s = l->rate.bytes_per_s};
-}
-
-static bool streams(const struct hth_window *w)
-{
-    return w->ring_bytes > 0 || w->cache_bytes > 0;
-}
-
-static void adopt(struct hth_loader *l, const struct hth_window *w)
-{
-    l->stats.window = *w;
-    atomic_store(&l->keeps, streams(w));
-    for (uint32_t i = 0; i < l->count; i++)
-        atomic_store(&l->piece[i].pinned, l->wish[i]);
-}
-
 /* ---- opening ------------------------------------------------------------- */
 
 static int fill_pieces(struct hth_loader *l)
@@ -246,37 +228,9 @@ static int fill_pieces(struct hth_loader *l)
         p->bytes = hth_page_up(b.bytes);
         p->chunks = (uint32_t)((p->bytes + HTH_PACKED_CHUNK_BYTES - 1) /
                                HTH_PACKED_CHUNK_BYTES);
-        p->rare = l->shape[i].use < 1.0;
+        p->rare = hth_piece_rare(l->o.spec, i) && l->group == 1;
     }
     return HTH_OK;
-}
-
-/* The packed files of all blocks; those that are not there yet are written as
- * pieces come. */
-static int open_files(struct hth_loader *l, struct hth_err *err)
-{
-    uint64_t *bytes = malloc(l->count * sizeof *bytes);
-    int rc = HTH_OK;
-
-    l->file = calloc(l->files, sizeof *l->file);
-    if (l->file == NULL || bytes == NULL)
-        rc = hth_fail(err, HTH_ENOMEM, "no memory for a list of blocks");
-    for (uint32_t i = 0, n; rc == HTH_OK && i < l->count; i += n) {
-        struct hth_packed_opts o = {.dir = l->o.dir,
-                                    .layout = HTH_LOAD_LAYOUT,
-                                    .piece_bytes = bytes,
-                                    .io = l->o.io};
-        uint32_t block = l->piece[i].block;
-
-        for (n = 0; i + n < l->count && l->piece[i + n].block == block; n++)
-            bytes[n] = l->piece[i + n].bytes;
-        o.pieces = n;
-        memcpy(o.key, l->o.key + (size_t)block * HTH_HASH_BYTES,
-               HTH_HASH_BYTES);
-        rc = hth_packed_open(&l->file[block], &o, err);
-    }
-    free(bytes);
-    return rc;
 }
 
 /* Files may be wanted long after open, when memory gets short. */
@@ -309,28 +263,6 @@ static int alloc_lists(struct hth_loader *l, struct hth_err *err)
     return HTH_OK;
 }
 
-/* Files and cache for a plan that streams. */
-static int prepare_streams(struct hth_loader *l, const struct hth_window *w,
-                           struct hth_err *err)
-{
-    int rc = HTH_OK;
-
-    if (!streams(w))
-        return HTH_OK;
-    if (l->o.dir == NULL)
-        return hth_fail(err, HTH_EOVERFLOW,
-                        "the weights need %llu MiB of memory, %llu are left "
-                        "for them, and there is no directory to stream them "
-                        "from",
-                        (unsigned long long)(w->total_bytes >> 20) + 1,
-                        (unsigned long long)(l->stats.budget_bytes >> 20));
-    if (l->file == NULL)
-        rc = open_files(l, err);
-    if (rc == HTH_OK && w->cache_bytes > 0 && l->rare.slots == 0)
-        rc = hth_loader__rare_open(l, w->cache_bytes, err);
-    return rc;
-}
-
 static int start_readers(struct hth_loader *l, struct hth_err *err)
 {
     while (l->readers < HTH_LOAD_THREADS) {
@@ -344,27 +276,15 @@ static int start_readers(struct hth_loader *l, struct hth_err *err)
 
 static int open_parts(struct hth_loader *l, struct hth_err *err)
 {
-    struct hth_window_ask ask;
-    struct hth_window w;
     int rc = alloc_lists(l, err);
 
     if (rc == HTH_OK)
         rc = keep_names(l, err);
-    if (rc != HTH_OK)
-        return rc;
-    hth_loader_pieces(l->o.spec, l->o.plan, l->o.rank, l->shape);
-    rc = fill_pieces(l);
-    ask = ask_of(l, l->o.budget_bytes);
     if (rc == HTH_OK)
-        rc = hth_window_plan(&ask, l->wish, &w, err);
+        rc = fill_pieces(l);
     if (rc == HTH_OK)
-        rc = prepare_streams(l, &w, err);
-    if (rc == HTH_OK && w.ring_bytes > 0)
-        rc = hth_ring_open(&l->ring, &l->pages, w.ring_bytes, err);
-    if (rc != HTH_OK)
-        return rc;
-    adopt(l, &w);
-    return start_readers(l, err);
+        rc = hth_loader__first_plan(l, err);
+    return rc == HTH_OK ? start_readers(l, err) : rc;
 }
 
 int hth_loader_open(struct hth_loader **out, const struct hth_loader_opts *o,
@@ -380,8 +300,7 @@ int hth_loader_open(struct hth_loader **out, const struct hth_loader_opts *o,
     l->count = hth_pieces(o->spec, o->plan, o->rank);
     l->files = hth_shard_blocks(o->spec);
     l->current = NO_PIECE;
-    l->stats.budget_bytes = o->budget_bytes;
-    l->ahead_bytes = hth_loader_ahead_bytes(o->budget_bytes);
+    l->group = o->layers ? hth_piece_attn(o->spec, 1) : 1;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
     pthread_cond_init(&l->ready, NULL);
@@ -428,75 +347,4 @@ void hth_loader_close(struct hth_loader *l)
 const struct hth_blocks *hth_loader_blocks(struct hth_loader *l)
 {
     return &l->blocks;
-}
-
-/* ---- budgets and figures ------------------------------------------------- */
-
-/* Look again for what to read from the first place behind what is being read:
- * places that were passed because their pieces stayed may need reading now. */
-static void look_back(struct hth_loader *l)
-{
-    uint64_t from = atomic_load(&l->want);
-    uint32_t last = (l->line_first + l->line_count - 1) % l->count;
-
-    if (l->line_count > 0 && l->piece[l->line[last]].pos >= from)
-        from = l->piece[l->line[last]].pos + 1;
-    if (l->current != NO_PIECE && l->piece[l->current].pos >= from)
-        from = l->piece[l->current].pos + 1;
-    l->next = from < l->next ? from : l->next;
-}
-
-uint64_t hth_loader_budget(struct hth_loader *l, uint64_t bytes)
-{
-    struct hth_window_ask ask;
-    struct hth_window w;
-    struct hth_err err;
-    int rc;
-
-    pthread_mutex_lock(&l->lock);
-    ask = ask_of(l, bytes);
-    rc = hth_window_plan(&ask, l->wish, &w, NULL);
-    if (rc == HTH_EOVERFLOW && w.need_bytes > bytes) {
-        ask.budget_bytes = bytes = w.need_bytes;
-        rc = hth_window_plan(&ask, l->wish, &w, NULL);
-    }
-    if (rc == HTH_OK)
-        rc = prepare_streams(l, &w, &err);
-    if (rc == HTH_OK) {
-        l->stats.budget_bytes = bytes;
-        adopt(l, &w);
-        look_back(l);
-        for (uint32_t i = 0; i < l->count; i++)
-            hth_loader__let_go(l, i);
-        hth_loader__close_idle_ring(l);
-        pthread_cond_broadcast(&l->work);
-    }
-    bytes = l->stats.budget_bytes;
-    pthread_mutex_unlock(&l->lock);
-    return bytes;
-}
-
-void hth_loader_measured(struct hth_loader *l, double compute_s)
-{
-    struct hth_window_ask ask;
-
-    pthread_mutex_lock(&l->lock);
-    ask = ask_of(l, l->stats.budget_bytes);
-    if (compute_s > 0)
-        ask.compute_bytes_per_s =
-            (double)l->stats.window.total_bytes / compute_s;
-    for (uint32_t i = 0; i < l->count; i++)
-        l->wish[i] = atomic_load(&l->piece[i].pinned);
-    hth_window_predict(&ask, l->wish, &l->stats.window);
-    pthread_mutex_unlock(&l->lock);
-}
-
-void hth_loader_stats(struct hth_loader *l, struct hth_loader_stats *out)
-{
-    pthread_mutex_lock(&l->lock);
-    *out = l->stats;
-    out->read_bytes_per_s = l->rate.bytes_per_s;
-    pthread_mutex_unlock(&l->lock);
-    out->memory_bytes = atomic_load(&l->pages.bytes);
-    out->memory_peak_bytes = atomic_load(&l->pages.peak_bytes);
 }

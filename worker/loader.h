@@ -52,6 +52,9 @@ struct hth_loader_opts {
     const char *dir;
     const uint8_t *key;
     const struct hth_packed_io *io; /* for tests; NULL: the system's */
+    /* The pieces of a layer may be held together, as the layer passes by; they
+     * are released in order, and experts come like all others. */
+    bool layers;
 };
 
 struct hth_loader;
@@ -70,6 +73,15 @@ const struct hth_blocks *hth_loader_blocks(struct hth_loader *l);
  * or, while idle, at once. Returns what it will hold: not less than its
  * smallest window. Output is the same at any moment. */
 uint64_t hth_loader_budget(struct hth_loader *l, uint64_t bytes);
+
+/* Have `bytes` of its budget, all told, for something else, until less are
+ * lent; without a budget, nothing changes. Returns when the memory is there:
+ * call it while no step runs. HTH_EOVERFLOW, with the numbers: the smallest
+ * window would not be left. */
+HTH_MUST_CHECK int hth_loader_lend(struct hth_loader *l, uint64_t bytes,
+                                   struct hth_err *err);
+/* The smallest window: of memory, in bytes. */
+uint64_t hth_loader_least(const struct hth_loader *l);
 
 struct hth_loader_stats {
     struct hth_window window; /* the plan; times as predict was last told */

@@ -1,5 +1,6 @@
-/* loader_internal.h - what loader.c (the step's side, budgets), loader_read.c
- * (what to read next, the threads) and loader_rare.c (experts) share.
+/* loader_internal.h - what loader.c (the step's side), loader_read.c
+ * (what to read next, the threads), loader_budget.c (how much memory) and
+ * loader_rare.c (experts) share.
  *
  * Places: `pos` counts pieces over all tokens, piece i of token t is
  * t * count + i. `want` is the next place the step can ask for, `next` the
@@ -61,14 +62,15 @@ struct job {
 
 struct rare_cache {
     uint64_t slot_bytes;
-    uint32_t slots;
-    uint8_t *data;     /* [slots][slot_bytes] */
-    uint32_t *owner;   /* [slots] piece, or NO_PIECE */
-    uint64_t tick;     /* of use */
-    uint64_t epoch;    /* of hth_blocks.expect */
-    uint32_t *waiting; /* [experts] expected pieces not given a slot yet */
+    uint32_t slots;     /* that may be used */
+    uint32_t slots_max; /* one for each expert */
+    uint8_t **data;     /* [slots_max] slot_bytes each; NULL: not taken yet */
+    uint32_t *owner;    /* [slots_max] piece, or NO_PIECE */
+    uint64_t tick;      /* of use */
+    uint64_t epoch;     /* of hth_blocks.expect */
+    uint32_t *waiting;  /* [experts] expected pieces not given a slot yet */
     uint32_t waits, next_wait;
-    uint32_t *queue; /* [slots] pieces whose chunks are to be issued */
+    uint32_t *queue; /* [slots_max] pieces whose chunks are to be issued */
     uint32_t queued;
 };
 
@@ -90,9 +92,12 @@ struct hth_loader {
     struct hth_packed **file; /* [files] by block */
     uint32_t files;
     _Atomic bool keeps; /* packed files are written as pieces come */
-    struct hth_window_piece *shape; /* [count] for the plan */
+    uint32_t group;     /* pieces that may be held at once: a layer's, or one */
+    uint32_t units;     /* of the plan: groups */
+    struct hth_window_piece *shape; /* [count], of which the plan has [units] */
     bool *wish;                     /* [count] the plan's answer */
-    uint64_t ahead_bytes;           /* of the ring, beside its largest piece */
+    uint64_t ahead_bytes;           /* of the ring, beside its largest unit */
+    uint64_t least_bytes;           /* the smallest window */
     struct hth_pages pages;
     struct hth_ring ring;
 
@@ -111,17 +116,26 @@ struct hth_loader {
     uint32_t *spill; /* [count] pieces to be written so that they may go */
     uint32_t spills;
     uint32_t leaving; /* pieces that are to be written, or are being */
+    uint64_t given_bytes, lent_bytes; /* the budget, and what of it is lent */
     struct rare_cache rare;
     struct rate rate;
     struct hth_loader_stats stats;
     struct hth_err err; /* of the piece that failed last */
 };
 
+/* loader.c; lock held. Have the reading go on from place `pos`; what was read
+ * ahead and is not held goes unused. May wait for reads under way. */
+void hth_loader__restart(struct hth_loader *l, uint64_t pos);
+
+/* loader_budget.c */
+HTH_MUST_CHECK int hth_loader__first_plan(struct hth_loader *l,
+                                          struct hth_err *err);
+
 /* loader_read.c */
 void *hth_loader__reader(void *arg);
 /* Lock held by all: */
-bool hth_loader__on_disk(struct hth_loader *l, const struct piece *p);
-/* With the ring empty for good it is given back: everything is pinned. */
+bool hth_loader__on_disk(const struct hth_loader *l, const struct piece *p);
+/* A ring that the plan does not have is given back once it is empty. */
 void hth_loader__close_idle_ring(struct hth_loader *l);
 /* The next place at which the step can want piece `index`. */
 uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index);
@@ -129,12 +143,17 @@ uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index);
  * counted on it, have it written first where it is on no disk, or leave it to
  * its release. */
 void hth_loader__let_go(struct hth_loader *l, uint32_t index);
+/* Is it being read, and not to stay? It leaves when that is done. */
+bool hth_loader__leaves(const struct piece *p);
 /* Take what the piece holds away from it; no read is under way. */
 void hth_loader__vacate(struct hth_loader *l, struct piece *p);
 
 /* loader_rare.c; lock held by all */
-int hth_loader__rare_open(struct hth_loader *l, uint64_t bytes,
-                          struct hth_err *err);
+int hth_loader__rare_open(struct hth_loader *l, struct hth_err *err);
+/* Let the cache have so much memory: more is taken as it is needed, what is
+ * too much goes as it is not in use. */
+void hth_loader__rare_size(struct hth_loader *l, uint64_t bytes);
+void hth_loader__rare_trim(struct hth_loader *l);
 void hth_loader__rare_close(struct hth_loader *l);
 void hth_loader__rare_expect(struct hth_loader *l, uint32_t first,
                              const uint32_t *n, uint32_t count);

@@ -9,43 +9,68 @@
 
 #include "worker/loader_internal.h"
 
-int hth_loader__rare_open(struct hth_loader *l, uint64_t bytes,
-                          struct hth_err *err)
+static uint32_t count_rare(struct hth_loader *l, uint64_t *largest)
 {
-    struct rare_cache *r = &l->rare;
-    uint32_t rare = 0;
+    uint32_t n = 0;
 
+    *largest = 0;
     for (uint32_t i = 0; i < l->count; i++)
         if (l->piece[i].rare && l->piece[i].bytes > 0) {
-            rare++;
-            if (l->piece[i].bytes > r->slot_bytes)
-                r->slot_bytes = l->piece[i].bytes;
+            n++;
+            if (l->piece[i].bytes > *largest)
+                *largest = l->piece[i].bytes;
         }
-    if (rare == 0)
+    return n;
+}
+
+int hth_loader__rare_open(struct hth_loader *l, struct hth_err *err)
+{
+    struct rare_cache *r = &l->rare;
+
+    if (r->owner != NULL)
         return HTH_OK;
-    r->slots = (uint32_t)(bytes / r->slot_bytes);
-    r->slots = r->slots < rare ? r->slots : rare;
-    r->owner = malloc(r->slots * sizeof *r->owner);
-    r->queue = malloc(r->slots * sizeof *r->queue);
-    r->waiting = malloc(rare * sizeof *r->waiting);
-    r->data = hth_pages_alloc(&l->pages, r->slots * r->slot_bytes);
+    r->slots_max = count_rare(l, &r->slot_bytes);
+    r->owner = malloc(r->slots_max * sizeof *r->owner + 1);
+    r->queue = malloc(r->slots_max * sizeof *r->queue + 1);
+    r->waiting = malloc(r->slots_max * sizeof *r->waiting + 1);
+    r->data = calloc(r->slots_max + 1u, sizeof *r->data);
     if (r->owner == NULL || r->queue == NULL || r->waiting == NULL ||
         r->data == NULL)
-        return hth_fail(err, HTH_ENOMEM, "no memory for %u experts", r->slots);
-    for (uint32_t i = 0; i < r->slots; i++)
+        return hth_fail(err, HTH_ENOMEM, "no memory for %u experts",
+                        r->slots_max);
+    for (uint32_t i = 0; i < r->slots_max; i++)
         r->owner[i] = NO_PIECE;
     r->epoch = 1;
     return HTH_OK;
+}
+
+static void free_slot(struct hth_loader *l, uint32_t slot)
+{
+    hth_pages_free(&l->pages, l->rare.data[slot], l->rare.slot_bytes);
+    l->rare.data[slot] = NULL;
 }
 
 void hth_loader__rare_close(struct hth_loader *l)
 {
     struct rare_cache *r = &l->rare;
 
-    hth_pages_free(&l->pages, r->data, r->slots * r->slot_bytes);
+    for (uint32_t i = 0; r->data != NULL && i < r->slots_max; i++)
+        free_slot(l, i);
+    free(r->data);
     free(r->owner);
     free(r->queue);
     free(r->waiting);
+}
+
+void hth_loader__rare_size(struct hth_loader *l, uint64_t bytes)
+{
+    struct rare_cache *r = &l->rare;
+
+    if (r->owner == NULL)
+        return;
+    bytes /= r->slot_bytes;
+    r->slots = bytes < r->slots_max ? (uint32_t)bytes : r->slots_max;
+    hth_loader__rare_trim(l);
 }
 
 /* May this slot be given away? Not while it is read or held, and not when the
@@ -58,6 +83,33 @@ static bool is_idle(const struct hth_loader *l, uint32_t slot, bool expected)
            (expected || p->expected != l->rare.epoch);
 }
 
+void hth_loader__rare_trim(struct hth_loader *l)
+{
+    struct rare_cache *r = &l->rare;
+
+    for (uint32_t i = r->slots; i < r->slots_max; i++) {
+        if (r->data[i] == NULL ||
+            (r->owner[i] != NO_PIECE && !is_idle(l, i, true)))
+            continue;
+        if (r->owner[i] != NO_PIECE)
+            hth_loader__vacate(l, &l->piece[r->owner[i]]);
+        free_slot(l, i);
+    }
+}
+
+/* Has this slot memory now? Within the budget: after a change of plan others
+ * may not have left yet. Two there must be, or no expert could come. */
+static bool has_memory(struct hth_loader *l, uint32_t slot)
+{
+    struct rare_cache *r = &l->rare;
+    uint64_t held = atomic_load(&l->pages.bytes);
+
+    if (r->data[slot] == NULL &&
+        (slot < 2 || held + r->slot_bytes <= l->stats.budget_bytes))
+        r->data[slot] = hth_pages_alloc(&l->pages, r->slot_bytes);
+    return r->data[slot] != NULL;
+}
+
 /* A free slot, or that of the least recently used idle expert; slots when
  * there is none. */
 static uint32_t take_slot(struct hth_loader *l, bool expected)
@@ -66,8 +118,11 @@ static uint32_t take_slot(struct hth_loader *l, bool expected)
     uint32_t best = r->slots;
 
     for (uint32_t i = 0; i < r->slots; i++) {
-        if (r->owner[i] == NO_PIECE)
-            return i;
+        if (r->owner[i] == NO_PIECE) {
+            if (has_memory(l, i))
+                return i;
+            continue;
+        }
         if (is_idle(l, i, expected) &&
             (best == r->slots || l->piece[r->owner[i]].last_used <
                                      l->piece[r->owner[best]].last_used))
@@ -86,7 +141,7 @@ static void read_into(struct hth_loader *l, uint32_t index, uint32_t slot)
     r->owner[slot] = index;
     p->home = HOME_SLOT;
     p->slot = slot;
-    p->data = r->data + slot * r->slot_bytes;
+    p->data = r->data[slot];
     p->issued = p->under_way = 0;
     p->status = HTH_OK;
     p->last_used = ++r->tick;
@@ -158,5 +213,6 @@ void hth_loader__rare_used(struct hth_loader *l, uint32_t index)
 {
     l->piece[index].expected = 0;
     l->piece[index].last_used = ++l->rare.tick;
+    hth_loader__rare_trim(l);
     hth_loader__rare_feed(l);
 }

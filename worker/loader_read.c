@@ -44,7 +44,7 @@ static void rate_end(struct hth_loader *l, uint64_t bytes, uint64_t now)
 
 /* ---- what next ----------------------------------------------------------- */
 
-bool hth_loader__on_disk(struct hth_loader *l, const struct piece *p)
+bool hth_loader__on_disk(const struct hth_loader *l, const struct piece *p)
 {
     return l->file != NULL && hth_packed_has(l->file[p->block], p->in_block);
 }
@@ -114,10 +114,14 @@ static void start_nowhere(struct hth_loader *l, struct piece *p)
     pthread_cond_broadcast(&l->ready);
 }
 
+static bool keeps_ring(const struct hth_loader *l)
+{
+    return hth_page_up(l->stats.window.ring_bytes) == l->ring.bytes;
+}
+
 void hth_loader__close_idle_ring(struct hth_loader *l)
 {
-    if (l->ring.data == NULL || l->stats.window.ring_bytes > 0 ||
-        l->line_count > 0)
+    if (l->ring.data == NULL || l->line_count > 0 || keeps_ring(l))
         return;
     hth_ring_close(&l->ring, &l->pages);
     l->head = l->tail = 0;
@@ -129,7 +133,7 @@ static bool start(struct hth_loader *l, struct piece *p)
     hth_loader__close_idle_ring(l);
     if (start_pinned(l, p))
         return true;
-    if (l->stats.window.ring_bytes == 0 && l->line_count > 0)
+    if (l->ring.data != NULL && !keeps_ring(l))
         return false; /* its room is the ring's, which is about to go */
     if (!ring_is_there(l) && l->leaving > 0)
         return false;
@@ -149,7 +153,7 @@ static bool find_current(struct hth_loader *l)
 
         if (p->home == HOME_RING)
             return false; /* here for an earlier token, and not used yet */
-        if (p->spilling)
+        if (p->spilling || hth_loader__leaves(p))
             return false; /* passed by now, it would have to stay */
         if (p->bytes > 0 && p->home == HOME_NONE && comes && !start(l, p))
             return false;
@@ -319,6 +323,9 @@ static void piece_read(struct hth_loader *l, uint32_t index)
         l->stats.loaded_bytes += p->bytes;
     /* One that failed keeps its memory until the step has heard of it. */
     atomic_store(&p->state, PIECE_READY);
+    if (p->home == HOME_SLOT)
+        hth_loader__rare_trim(l);
+    hth_loader__let_go(l, index);
 }
 
 uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index)
@@ -329,11 +336,34 @@ uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index)
     return pos < want ? pos + l->count : pos;
 }
 
+bool hth_loader__leaves(const struct piece *p)
+{
+    return p->home == HOME_OWN && !atomic_load(&p->pinned) &&
+           atomic_load(&p->state) == PIECE_READING;
+}
+
+/* Its reads are in vain: it leaves when those under way are over. Where a step
+ * waits for it, it comes again by the ring. */
+static void give_up(struct hth_loader *l, uint32_t index)
+{
+    struct piece *p = &l->piece[index];
+
+    if (!hth_loader__on_disk(l, p) || l->next > hth_loader__next_use(l, index))
+        return;
+    p->dropped = true;
+    if (l->current == index)
+        l->current = NO_PIECE;
+    if (p->under_way == 0)
+        hth_loader__vacate(l, p);
+}
+
 void hth_loader__let_go(struct hth_loader *l, uint32_t index)
 {
     struct piece *p = &l->piece[index];
     uint8_t ready = PIECE_READY;
 
+    if (hth_loader__leaves(p))
+        give_up(l, index);
     if (p->home != HOME_OWN || atomic_load(&p->pinned) || p->spilling ||
         p->status != HTH_OK || atomic_load(&p->state) != PIECE_READY)
         return;
@@ -378,8 +408,12 @@ static void finish(struct hth_loader *l, const struct job *job, int rc,
         l->stats.built_bytes += p->used;
     if (p->under_way > 0)
         return;
-    if (!p->dropped && p->issued == p->chunks)
+    if (p->dropped && p->home == HOME_OWN)
+        hth_loader__vacate(l, p);
+    else if (!p->dropped && p->issued == p->chunks)
         piece_read(l, job->piece);
+    if (!atomic_load(&p->pinned))
+        pthread_cond_broadcast(&l->work);
     pthread_cond_broadcast(&l->ready);
 }
 

@@ -107,8 +107,10 @@ static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
     struct hth_split_opts s = {.session = &r->session,
                                .forward = r->forward,
                                .pool = r->pool,
+                               .loader = r->loader,
                                .source = o->whole,
-                               .source_ctx = o->whole_ctx,
+                               .dir = o->whole_key != NULL ? o->dir : NULL,
+                               .key = o->whole_key,
                                .identity = o->identity,
                                .name = o->name};
     int rc;
@@ -117,10 +119,6 @@ static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
         return HTH_OK;
     rc = hth_memory_for_weights(&r->session, o->memory_bytes, &s.budget_bytes,
                                 err);
-    if (rc == HTH_OK && s.budget_bytes > 0)
-        s.budget_bytes = s.budget_bytes > r->weight_bytes
-                             ? s.budget_bytes - r->weight_bytes
-                             : 1;
     return rc == HTH_OK ? hth_split_open(&r->split, &s, err) : rc;
 }
 

@@ -60,8 +60,8 @@ struct hth_rank_opts {
     const char *dir;
     const uint8_t *key;
     /* Whole layers (whole.h), for sessions whose prompts are spread. */
-    hth_whole_source whole;
-    void *whole_ctx;
+    struct hth_weight_source whole;
+    const uint8_t *whole_key; /* may be NULL where dir is */
     /* Of this device, for links to other workers; borrowed for life. NULL:
      * what workers say to each other goes by rank 0. */
     const struct hth_identity *identity;

@@ -218,25 +218,23 @@ void hth__job_close(struct hth_split *s)
     for (uint32_t r = 0; r < HTH_RANKS_MAX; r++)
         free(j->result[r]);
     memset(j, 0, sizeof *j);
+    hth__split_give_room(s);
 }
 
-static int check_memory(const struct hth_split *s, struct hth_err *err)
+/* For the job's buffers, and whole layers where this rank has rows. */
+static int take_room(struct hth_split *s, struct hth_err *err)
 {
-    uint64_t need = hth_split_job_bytes(s, &s->job.j, s->rank);
-    uint64_t left = s->o.budget_bytes;
+    int rc = hth__split_take_room(s, hth_split_job_bytes(s, &s->job.j, s->rank),
+                                  err);
 
-    if (left == 0)
-        return HTH_OK;
-    left -= s->whole != NULL ? hth_whole_memory_bytes(s->whole) : 0;
-    return need <= left
-               ? HTH_OK
-               : hth_fail(err, HTH_EOVERFLOW,
-                          "a prompt of %u tokens needs %llu MiB here and %llu "
-                          "are left of the budget; raise --memory or use "
-                          "--prefill tp",
-                          s->job.j.spread.count,
-                          (unsigned long long)(need >> 20) + 1,
-                          (unsigned long long)(left >> 20));
+    if (rc == HTH_EOVERFLOW)
+        hth_fail_prefix(err, rc,
+                        "a prompt of %u tokens does not fit the memory of this "
+                        "device; raise --memory or use --prefill tp",
+                        s->job.j.spread.count);
+    if (s->whole != NULL)
+        s->waited0_ns = hth_whole_waited_ns(s->whole);
+    return rc;
 }
 
 /* The job's number and shape are in s->job.j. What fails here leaves the rank
@@ -254,7 +252,7 @@ int hth__job_begin(struct hth_split *s, struct hth_err *err)
         expect_orders(s);
     rc = s->whole == NULL && j->rows > 0
              ? hth_fail(err, HTH_EUNSUPPORTED, "there are no whole layers here")
-             : check_memory(s, err);
+             : take_room(s, err);
     if (rc == HTH_OK)
         rc = take_memory(s, err);
     if (rc == HTH_OK)
@@ -354,6 +352,20 @@ static uint64_t own_pairs(const struct hth_split *s)
     return n;
 }
 
+/* Of the waits for weights, seqpar sees those at a layer's beginning only. */
+static void note_waits(const struct hth_split *s,
+                       const struct hth_seqpar_times *t,
+                       struct hth_split_done *out)
+{
+    uint64_t all =
+        s->whole != NULL ? hth_whole_waited_ns(s->whole) - s->waited0_ns : 0;
+    uint64_t later = all > t->load_ns ? all - t->load_ns : 0;
+
+    later = later < t->compute_ns ? later : t->compute_ns;
+    out->load_ns = t->load_ns + later;
+    out->compute_ns = t->compute_ns - later;
+}
+
 void hth__job_report(struct hth_split *s, int status, const struct hth_err *err,
                      struct hth_split_done *out)
 {
@@ -365,10 +377,9 @@ void hth__job_report(struct hth_split *s, int status, const struct hth_err *err,
         memcpy(out->text, err->text, sizeof out->text);
     if (s->job.par != NULL)
         hth_seqpar_times(s->job.par, &t);
-    out->compute_ns = t.compute_ns;
     out->attend_ns = t.attend_ns;
     out->wait_ns = t.wait_ns;
-    out->load_ns = t.load_ns;
+    note_waits(s, &t, out);
     out->sent_bytes = t.sent_bytes;
     out->received_bytes = t.received_bytes;
     out->pairs = own_pairs(s);

@@ -29,15 +29,19 @@ struct hth_split_opts {
     const struct hth_session *session; /* borrowed for life */
     struct hth_forward *forward;       /* of steps; borrowed */
     struct hth_pool *pool;             /* borrowed */
-    hth_whole_source source;           /* of whole blocks */
-    void *source_ctx;
-    uint64_t budget_bytes; /* for whole layers and buffers; 0: no bound */
+    struct hth_loader *loader; /* of the steps' weights; borrowed: it lends the
+                                * memory that a prompt takes */
+    struct hth_weight_source source; /* of whole layers */
+    const char *dir;                 /* and their packed files: whole.h */
+    const uint8_t *key;
+    uint64_t budget_bytes; /* for all weights, and prompts; 0: no bound */
     /* Workers: to link with each other. identity NULL: by rank 0 only. */
     const struct hth_identity *identity;
     const char *name;
 };
 
-/* Loads whole layers. */
+/* Loads whole layers where there is memory to keep them; else they pass by
+ * while a prompt runs, in memory that the steps' weights lend. */
 HTH_MUST_CHECK int hth_split_open(struct hth_split **out,
                                   const struct hth_split_opts *opts,
                                   struct hth_err *err);

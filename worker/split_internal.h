@@ -41,6 +41,10 @@ struct hth_split {
     const struct hth_session *session;
     uint32_t rank, ranks;
     struct hth_whole *whole;
+    bool keeps;          /* there is memory to keep whole layers */
+    bool all;            /* they are all there now */
+    bool has_room;       /* memory is lent for a prompt */
+    uint64_t waited0_ns; /* for weights, before this job */
     struct hth_split_rates rates;
     struct hth_mesh *mesh;
     struct hth_link *link[HTH_RANKS_MAX];
@@ -68,6 +72,14 @@ struct hth_seqpar_opts hth__par_opts(const struct hth_split *s,
                                      uint32_t rank);
 size_t hth__embed_row_bytes(const struct hth_split *s,
                             const struct hth_split_job *job);
+/* split_room.c */
+/* See what whole layers there can be, and load them where they are to stay. */
+HTH_MUST_CHECK int hth__split_load(struct hth_split *s, struct hth_err *err);
+/* Have whole layers begin, and `bytes` of memory beside them. HTH_EOVERFLOW
+ * says how much is wanted. */
+HTH_MUST_CHECK int hth__split_take_room(struct hth_split *s, uint64_t bytes,
+                                        struct hth_err *err);
+void hth__split_give_room(struct hth_split *s);
 /* split_meet.c */
 HTH_MUST_CHECK int hth__split_measure(struct hth_split *s, struct hth_err *err);
 HTH_MUST_CHECK int hth__split_open_links(struct hth_split *s,

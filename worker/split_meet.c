@@ -11,29 +11,6 @@
 /* ---- life -------------------------------------------------------------------
  */
 
-/* No room for whole layers is no reason not to serve: this rank then has no
- * rows of spread prompts, which the choice of a mode takes into account. */
-static int load(struct hth_split *s, struct hth_err *err)
-{
-    struct hth_whole_opts o = {.spec = &s->session->spec,
-                               .rows_max = s->session->rows_max,
-                               .kv_type = s->session->kv_type,
-                               .pool = s->o.pool,
-                               .source = s->o.source,
-                               .source_ctx = s->o.source_ctx,
-                               .budget_bytes = s->o.budget_bytes};
-    struct hth_err why;
-    int rc;
-
-    rc = hth_whole_open(&s->whole, &o, &why);
-    if (rc == HTH_EOVERFLOW) {
-        hth_log(HTH_LOG_WARN, "NO-WHOLE-LAYERS", "rank=%u: %s", s->rank,
-                why.text);
-        return HTH_OK;
-    }
-    return rc == HTH_OK ? rc : hth_fail(err, rc, "%s", why.text);
-}
-
 /* When the ranks meet, all have their weights and nobody computes yet: what is
  * measured while others load is far from what a prompt will see. */
 int hth__split_measure(struct hth_split *s, struct hth_err *err)
@@ -44,7 +21,10 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
     s->rates = (struct hth_split_rates){0};
     if (s->whole == NULL)
         return HTH_OK;
-    rc = hth_whole_measure(s->whole, &r, err);
+    rc = hth__split_take_room(s, 0, err);
+    if (rc == HTH_OK)
+        rc = hth_whole_measure(s->whole, &r, err);
+    hth__split_give_room(s);
     if (rc != HTH_OK)
         return rc;
     s->rates =
@@ -56,8 +36,8 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
     hth_log(HTH_LOG_INFO, "WHOLE-LAYERS",
             "rank=%u in_memory=%s row_us=%.1f chunk_us=%.1f pair_ns=%.2f: "
             "ready for long prompts",
-            s->rank, hth_whole_streams(s->whole) ? "two" : "all", r.row_s * 1e6,
-            r.layer_s * 1e6, r.pair_s * 1e9);
+            s->rank, s->all ? "all" : "window", r.row_s * 1e6, r.layer_s * 1e6,
+            r.pair_s * 1e9);
     return HTH_OK;
 }
 
@@ -75,7 +55,7 @@ int hth_split_open(struct hth_split **out, const struct hth_split_opts *o,
     s->ranks = o->session->plan.ranks;
     pthread_mutex_init(&s->lock, NULL);
     hth_buf_init(&s->buf, HTH_SPLIT_BYTES_MAX);
-    rc = load(s, err);
+    rc = hth__split_load(s, err);
     if (rc != HTH_OK) {
         hth_split_close(s);
         return rc;

@@ -1,51 +1,48 @@
-/* whole.c - see whole.h. Two slots, a reader that fills the one that is free.
- */
+/* whole.c - see whole.h. A loader of its own over a plan with one rank, whose
+ * pieces are held from the layer's beginning to its end: a layer's rows come
+ * in chunks, and each chunk needs all of it. */
 #include "worker/whole.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/attn.h"
-
-#define SLOTS 2u
-#define NO_LAYER UINT32_MAX
-
-struct slot {
-    void *block[2];
-    uint32_t layer; /* that is in it; NO_LAYER: none */
-};
+#include "worker/rank.h"
 
 struct hth_whole {
     struct hth_whole_opts o;
+    char *dir; /* o.dir and o.key are these */
+    uint8_t *key;
     struct hth_plan plan;
     struct hth_forward *forward;
-    void **block; /* [blocks] where all are in memory, else NULL */
-    uint64_t memory_bytes;
-    uint32_t bound; /* layer whose blocks the forward has */
-
-    bool streams, started;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t changed;
-    struct slot slot[SLOTS];
-    uint32_t want; /* first layer that must be there */
-    bool stop;
-    struct hth_err err;
-    uint64_t read_bytes, read_ns;
+    struct hth_loader *loader; /* NULL: not begun */
+    struct hth_blocks blocks;
+    uint64_t budget_bytes; /* of the open loader */
+    uint32_t per_layer;    /* pieces */
+    uint32_t first, held;  /* pieces [first, held) are held */
+    const void **data;     /* [per_layer] of those */
 };
 
 /* ---- sizes ----------------------------------------------------------------
  */
 
+/* One rank has everything but the head, which the steps' weights have. */
 static void plan_of_one(const struct hth_spec *spec, struct hth_plan *out)
 {
     struct hth_shape shape;
 
     hth_spec_shape(spec, HTH_F32, &shape);
     HTH_ASSERT(hth_plan_make(&shape, &(double){1}, 1, out, NULL) == HTH_OK);
+    out->share[0].vocab = 0;
+}
+
+void hth_whole_session(const struct hth_session *s, struct hth_session *out)
+{
+    *out = *s;
+    out->rank = 0;
+    plan_of_one(&s->spec, &out->plan);
 }
 
 uint32_t hth_whole_blocks(const struct hth_spec *spec)
@@ -70,232 +67,159 @@ uint64_t hth_whole_block_bytes(const struct hth_spec *spec, uint32_t index)
     return b.bytes;
 }
 
-uint64_t hth_whole_bytes(const struct hth_spec *spec)
+/* In whole pages, as pieces take memory. */
+static uint64_t layer_bytes(const struct hth_spec *spec,
+                            const struct hth_plan *plan, uint32_t layer)
 {
     uint64_t sum = 0;
 
-    for (uint32_t i = 0; i < hth_whole_blocks(spec); i++)
-        sum += hth_whole_block_bytes(spec, i);
+    for (uint32_t i = hth_piece_attn(spec, layer);
+         i < hth_piece_attn(spec, layer + 1); i++) {
+        struct hth_block b;
+
+        hth_piece(spec, plan, 0, i, &b);
+        sum += hth_page_up(b.bytes);
+    }
     return sum;
 }
 
-static uint64_t largest(const struct hth_spec *spec, uint32_t half)
+uint64_t hth_whole_bytes(const struct hth_spec *spec)
 {
-    uint64_t most = 0;
+    struct hth_plan plan;
+    uint64_t sum = 0;
 
+    plan_of_one(spec, &plan);
+    for (uint32_t l = 0; l < spec->layers; l++)
+        sum += layer_bytes(spec, &plan, l);
+    return sum;
+}
+
+uint64_t hth_whole_window_bytes(const struct hth_spec *spec, uint32_t layers)
+{
+    uint64_t most = 0, all = hth_whole_bytes(spec);
+    struct hth_plan plan;
+
+    plan_of_one(spec, &plan);
     for (uint32_t l = 0; l < spec->layers; l++) {
-        uint64_t n = hth_whole_block_bytes(spec, 2 * l + half);
+        uint64_t n = layer_bytes(spec, &plan, l);
 
         most = n > most ? n : most;
     }
-    return most;
+    most = layers * most + hth_loader_ahead_bytes(layers * most);
+    return most < all ? most : all;
 }
 
-/* ---- reading ---------------------------------------------------------------
+/* ---- a layer passing by ----------------------------------------------------
  */
 
-static uint64_t block_bytes(const struct hth_whole *w, uint32_t index)
+static void release_layer(struct hth_whole *w)
 {
-    struct hth_block b;
+    const struct hth_blocks *b;
 
-    hth_shard_block(w->o.spec, &w->plan, 0, index, &b);
-    return b.bytes;
+    if (w->loader == NULL)
+        return;
+    b = hth_loader_blocks(w->loader);
+    for (uint32_t i = w->first; i < w->held; i++)
+        b->release(b->ctx, i);
+    w->held = w->first;
 }
 
-/* A block in the layout of the kernels. */
-static int read_block(struct hth_whole *w, uint32_t index, void *dst,
-                      struct hth_err *err)
+/* Hold pieces up to `end`. */
+static int hold(struct hth_whole *w, uint32_t end, struct hth_err *err)
 {
-    struct hth_block b;
-    int rc;
+    const struct hth_blocks *b = hth_loader_blocks(w->loader);
 
-    hth_shard_block(w->o.spec, &w->plan, 0, index, &b);
-    rc = w->o.source(w->o.source_ctx, index, dst, b.bytes, err);
-    return rc == HTH_OK ? hth_block_pack(NULL, &b, dst, err) : rc;
+    for (; w->held < end; w->held++) {
+        int rc = b->acquire(b->ctx, w->held, &w->data[w->held - w->first], err);
+
+        if (rc != HTH_OK)
+            return rc;
+    }
+    return HTH_OK;
 }
 
-static int read_layer(struct hth_whole *w, uint32_t layer, void *const block[2],
-                      struct hth_err *err)
+/* The forward pass asks for a piece once per chunk of rows. */
+static int acquire(void *ctx, uint32_t index, const void **data,
+                   struct hth_err *err)
 {
+    struct hth_whole *w = ctx;
     int rc = HTH_OK;
 
-    for (uint32_t half = 0; half < 2 && rc == HTH_OK; half++)
-        rc = read_block(w, 2 * layer + half, block[half], err);
+    HTH_ASSERT(w->loader != NULL && index >= w->first &&
+               index < w->first + w->per_layer);
+    if (index >= w->held)
+        rc = hold(w, w->first + w->per_layer, err);
+    *data = w->data[index - w->first];
     return rc;
 }
 
-static struct slot *slot_with(struct hth_whole *w, uint32_t layer)
+static void release(void *ctx, uint32_t index)
 {
-    for (uint32_t i = 0; i < SLOTS; i++)
-        if (w->slot[i].layer == layer)
-            return &w->slot[i];
-    return NULL;
-}
-
-/* Is it the layer that is computed, or the next one? */
-static bool needed(const struct hth_whole *w, uint32_t layer)
-{
-    for (uint32_t i = 0; i < SLOTS; i++)
-        if (layer == (w->want + i) % w->o.spec->layers)
-            return true;
-    return false;
-}
-
-/* The layer that the reader should fetch next, and where to; NULL: none. */
-static struct slot *free_slot(struct hth_whole *w, uint32_t *layer)
-{
-    for (uint32_t i = 0; i < SLOTS; i++) {
-        *layer = (w->want + i) % w->o.spec->layers;
-        if (slot_with(w, *layer) != NULL)
-            continue;
-        for (uint32_t k = 0; k < SLOTS; k++)
-            if (!needed(w, w->slot[k].layer))
-                return &w->slot[k];
-    }
-    return NULL;
-}
-
-static void *reader_main(void *arg)
-{
-    struct hth_whole *w = arg;
-
-    pthread_mutex_lock(&w->lock);
-    while (!w->stop) {
-        struct hth_err err = {0};
-        uint32_t layer;
-        struct slot *s = w->err.status == HTH_OK ? free_slot(w, &layer) : NULL;
-        uint64_t t0;
-
-        if (s == NULL) {
-            pthread_cond_wait(&w->changed, &w->lock);
-            continue;
-        }
-        s->layer = NO_LAYER;
-        pthread_mutex_unlock(&w->lock);
-        t0 = hth_now_ns();
-        err.status = read_layer(w, layer, s->block, &err);
-        t0 = hth_now_ns() - t0;
-        pthread_mutex_lock(&w->lock);
-        if (err.status != HTH_OK)
-            w->err = err;
-        else
-            s->layer = layer;
-        w->read_ns += t0;
-        w->read_bytes +=
-            block_bytes(w, 2 * layer) + block_bytes(w, 2 * layer + 1);
-        pthread_cond_broadcast(&w->changed);
-    }
-    pthread_mutex_unlock(&w->lock);
-    return NULL;
-}
-
-/* An error is told once; the next one who asks has it tried again. */
-static int take_streamed(struct hth_whole *w, uint32_t layer,
-                         struct hth_err *err)
-{
-    struct slot *s;
-    int rc = HTH_OK;
-
-    pthread_mutex_lock(&w->lock);
-    w->want = layer;
-    pthread_cond_broadcast(&w->changed);
-    while ((s = slot_with(w, layer)) == NULL && w->err.status == HTH_OK)
-        pthread_cond_wait(&w->changed, &w->lock);
-    if (s == NULL) {
-        rc = w->err.status;
-        if (err != NULL)
-            *err = w->err;
-        w->err = (struct hth_err){0};
-    }
-    pthread_mutex_unlock(&w->lock);
-    if (rc != HTH_OK)
-        return rc;
-    hth_forward_bind(w->forward, 2 * layer, s->block[0]);
-    hth_forward_bind(w->forward, 2 * layer + 1, s->block[1]);
-    return HTH_OK;
+    (void)ctx;
+    (void)index;
 }
 
 int hth_whole_layer(void *whole, uint32_t layer, struct hth_err *err)
 {
     struct hth_whole *w = whole;
 
-    return w->streams ? take_streamed(w, layer, err) : HTH_OK;
+    HTH_ASSERT(w->loader != NULL);
+    release_layer(w);
+    w->first = w->held = hth_piece_attn(w->o.spec, layer);
+    return hold(w, w->first + 1, err);
+}
+
+int hth_whole_warm(struct hth_whole *w, uint32_t layer, struct hth_err *err)
+{
+    int rc = hth_whole_layer(w, layer, err);
+
+    return rc == HTH_OK ? hold(w, w->first + w->per_layer, err) : rc;
 }
 
 /* ---- life -------------------------------------------------------------------
  */
 
-static int load_all(struct hth_whole *w, struct hth_err *err)
+static int open_parts(struct hth_whole *w, struct hth_err *err)
 {
-    uint32_t n = hth_whole_blocks(w->o.spec);
+    struct hth_forward_opts f = {.spec = w->o.spec,
+                                 .plan = &w->plan,
+                                 .rows_max = w->o.rows_max,
+                                 .kv_type = w->o.kv_type,
+                                 .ctx_max = HTH_CTX_MAX,
+                                 .pool = w->o.pool};
+    int rc;
 
-    w->block = calloc(n, sizeof *w->block);
-    if (w->block == NULL)
+    w->data = calloc(w->per_layer, sizeof *w->data);
+    if (w->o.dir != NULL) {
+        size_t n = (size_t)hth_shard_blocks(w->o.spec) * HTH_HASH_BYTES;
+
+        w->o.dir = w->dir = strdup(w->o.dir);
+        w->key = malloc(n);
+        if (w->key != NULL)
+            memcpy(w->key, w->o.key, n);
+        w->o.key = w->key;
+    }
+    if (w->data == NULL || (w->o.dir == NULL) != (w->key == NULL))
         return hth_fail(err, HTH_ENOMEM, "no memory for whole layers");
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t bytes = block_bytes(w, i);
-        int rc;
-
-        w->block[i] = hth_mem_alloc(bytes);
-        if (w->block[i] == NULL)
-            return hth_fail(err, HTH_ENOMEM, "no memory for whole layers");
-        rc = read_block(w, i, w->block[i], err);
-        if (rc != HTH_OK)
-            return rc;
-        hth_forward_bind(w->forward, i, w->block[i]);
-        w->memory_bytes += bytes;
-    }
-    return HTH_OK;
-}
-
-static int start_stream(struct hth_whole *w, struct hth_err *err)
-{
-    uint64_t half[2] = {largest(w->o.spec, 0), largest(w->o.spec, 1)};
-    uint64_t need = SLOTS * (half[0] + half[1]);
-
-    if (w->o.budget_bytes < need)
-        return hth_fail(err, HTH_EOVERFLOW,
-                        "two whole layers need %llu MiB and %llu MiB are left "
-                        "of the budget; raise --memory, or use --prefill tp",
-                        (unsigned long long)(need >> 20) + 1,
-                        (unsigned long long)(w->o.budget_bytes >> 20));
-    w->streams = true;
-    w->memory_bytes = need;
-    for (uint32_t i = 0; i < SLOTS; i++) {
-        w->slot[i].layer = NO_LAYER;
-        for (uint32_t h = 0; h < 2; h++)
-            if ((w->slot[i].block[h] = hth_mem_alloc(half[h])) == NULL)
-                return hth_fail(err, HTH_ENOMEM, "no memory for whole layers");
-    }
-    w->started = pthread_create(&w->thread, NULL, reader_main, w) == 0;
-    return w->started ? HTH_OK
-                      : hth_fail(err, HTH_ENOMEM, "cannot start a thread");
+    rc = hth_forward_open(&w->forward, &f, err);
+    if (rc == HTH_OK)
+        hth_forward_source(w->forward, &w->blocks);
+    return rc;
 }
 
 int hth_whole_open(struct hth_whole **out, const struct hth_whole_opts *o,
                    struct hth_err *err)
 {
     struct hth_whole *w = calloc(1, sizeof *w);
-    struct hth_forward_opts f;
     int rc;
 
     if (w == NULL)
         return hth_fail(err, HTH_ENOMEM, "no memory for whole layers");
     w->o = *o;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->changed, NULL);
+    w->blocks = (struct hth_blocks){w, acquire, release, NULL};
+    w->per_layer = hth_piece_attn(o->spec, 1);
     plan_of_one(o->spec, &w->plan);
-    f = (struct hth_forward_opts){.spec = o->spec,
-                                  .plan = &w->plan,
-                                  .rows_max = o->rows_max,
-                                  .kv_type = o->kv_type,
-                                  .ctx_max = HTH_CTX_MAX,
-                                  .pool = o->pool};
-    rc = hth_forward_open(&w->forward, &f, err);
-    if (rc == HTH_OK)
-        rc = o->budget_bytes == 0 || hth_whole_bytes(o->spec) <= o->budget_bytes
-                 ? load_all(w, err)
-                 : start_stream(w, err);
+    rc = open_parts(w, err);
     if (rc != HTH_OK) {
         hth_whole_close(w);
         return rc;
@@ -308,24 +232,38 @@ void hth_whole_close(struct hth_whole *w)
 {
     if (w == NULL)
         return;
-    if (w->started) {
-        pthread_mutex_lock(&w->lock);
-        w->stop = true;
-        pthread_cond_broadcast(&w->changed);
-        pthread_mutex_unlock(&w->lock);
-        pthread_join(w->thread, NULL);
-    }
+    hth_whole_end(w);
     hth_forward_close(w->forward);
-    for (uint32_t i = 0; w->block != NULL && i < hth_whole_blocks(w->o.spec);
-         i++)
-        hth_mem_free(w->block[i]);
-    free(w->block);
-    for (uint32_t i = 0; i < SLOTS; i++)
-        for (uint32_t h = 0; h < 2; h++)
-            hth_mem_free(w->slot[i].block[h]);
-    pthread_cond_destroy(&w->changed);
-    pthread_mutex_destroy(&w->lock);
+    free(w->data);
+    free(w->dir);
+    free(w->key);
     free(w);
+}
+
+int hth_whole_begin(struct hth_whole *w, uint64_t budget_bytes,
+                    struct hth_err *err)
+{
+    struct hth_loader_opts o = {.spec = w->o.spec,
+                                .plan = &w->plan,
+                                .budget_bytes = budget_bytes,
+                                .source = w->o.source,
+                                .dir = w->o.dir,
+                                .key = w->o.key,
+                                .layers = true};
+
+    if (w->loader != NULL && w->budget_bytes == budget_bytes)
+        return HTH_OK;
+    hth_whole_end(w);
+    w->budget_bytes = budget_bytes;
+    return hth_loader_open(&w->loader, &o, err);
+}
+
+void hth_whole_end(struct hth_whole *w)
+{
+    release_layer(w);
+    hth_loader_close(w->loader);
+    w->loader = NULL;
+    w->first = w->held = 0;
 }
 
 struct hth_forward *hth_whole_forward(struct hth_whole *w)
@@ -333,14 +271,28 @@ struct hth_forward *hth_whole_forward(struct hth_whole *w)
     return w->forward;
 }
 
-bool hth_whole_streams(const struct hth_whole *w)
+static struct hth_loader_stats stats_of(const struct hth_whole *w)
 {
-    return w->streams;
+    struct hth_loader_stats s = {0};
+
+    if (w->loader != NULL)
+        hth_loader_stats(w->loader, &s);
+    return s;
 }
 
-uint64_t hth_whole_memory_bytes(const struct hth_whole *w)
+bool hth_whole_streams(const struct hth_whole *w)
 {
-    return w->memory_bytes;
+    return stats_of(w).window.ring_bytes > 0;
+}
+
+uint64_t hth_whole_memory_peak(const struct hth_whole *w)
+{
+    return stats_of(w).memory_peak_bytes;
+}
+
+uint64_t hth_whole_waited_ns(const struct hth_whole *w)
+{
+    return stats_of(w).stall_ns;
 }
 
 /* ---- rates ------------------------------------------------------------------
@@ -352,8 +304,8 @@ uint64_t hth_whole_memory_bytes(const struct hth_whole *w)
 #define MEASURE_ROUNDS 3u
 
 /* Products of some rows through a layer; the best of some rounds. Each round
- * takes another layer where all are in memory: a prompt's chunk finds no
- * weights in the processor's caches either. */
+ * takes another layer: a prompt's chunk finds no weights in the processor's
+ * caches either. */
 static int measure_rows(struct hth_whole *w, uint32_t rows, double *seconds,
                         struct hth_err *err)
 {
@@ -367,15 +319,17 @@ static int measure_rows(struct hth_whole *w, uint32_t rows, double *seconds,
     for (uint32_t i = 0; i < rows; i++)
         pos[i] = i;
     for (uint32_t round = 0; round < MEASURE_ROUNDS && rc == HTH_OK; round++) {
-        uint32_t layer = w->streams ? 0 : (rows + round) % s->layers;
+        uint32_t layer = (rows + round) % s->layers;
         struct hth_qkv qkv;
         double took;
         uint64_t t0;
 
         for (size_t i = 0; i < (size_t)rows * s->dim; i++)
             x[i] = (float)(i % 251) / 125 - 1;
+        rc = hth_whole_warm(w, layer, err);
         t0 = hth_now_ns();
-        rc = hth_forward_project(w->forward, layer, &b, &qkv, err);
+        if (rc == HTH_OK)
+            rc = hth_forward_project(w->forward, layer, &b, &qkv, err);
         if (rc == HTH_OK)
             rc = hth_forward_conclude(w->forward, layer, &b, qkv.q, err);
         took = (double)(hth_now_ns() - t0) * 1e-9;
@@ -488,20 +442,33 @@ static int measure_pairs(struct hth_whole *w, double *pair_s,
     return HTH_OK;
 }
 
+/* How fast layers come: as read from packed files, or, before there are any, as
+ * the first layer came. */
+static double stream_rate(const struct hth_whole *w, double first_s)
+{
+    struct hth_loader_stats s = stats_of(w);
+
+    if (s.window.ring_bytes == 0)
+        return 0;
+    if (s.read_ns > 0)
+        return (double)s.read_bytes * 1e9 / (double)s.read_ns;
+    return (double)layer_bytes(w->o.spec, &w->plan, 0) / first_s;
+}
+
 int hth_whole_measure(struct hth_whole *w, struct hth_whole_rates *out,
                       struct hth_err *err)
 {
-    int rc = hth_whole_layer(w, 0, err);
+    uint64_t t0 = hth_now_ns();
+    int rc = hth_whole_warm(w, 0, err);
+    double first_s;
 
     *out = (struct hth_whole_rates){0};
+    first_s = (double)(hth_now_ns() - t0 + 1) * 1e-9;
     if (rc == HTH_OK)
         rc = measure_layer(w, out, err);
     if (rc == HTH_OK)
         rc = measure_pairs(w, &out->pair_s, err);
     out->layer_bytes = (double)hth_whole_bytes(w->o.spec) / w->o.spec->layers;
-    pthread_mutex_lock(&w->lock);
-    if (w->streams && w->read_ns > 0)
-        out->stream_bytes_per_s = w->read_bytes * 1e9 / w->read_ns;
-    pthread_mutex_unlock(&w->lock);
+    out->stream_bytes_per_s = stream_rate(w, first_s);
     return rc;
 }

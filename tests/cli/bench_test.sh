@@ -20,6 +20,25 @@ expect 0 bench $few -p 8 -n 3 -o csv
 expect 0 bench -m "$model" -m "$HEARTH_ROOT/models/tale-f16.gguf" -t 1,2 -r 1 -p 4 -n 0
 [ "$(grep -c ' pp4 ' out)" -eq 4 ] || fail "models and threads: $(cat out)"
 
+# Weights that stream are in every format, and rows of a prompt share them.
+little="-m stream.gguf -t 1 -r 1 --memory 24MiB --store packed"
+expect 0 synth --type Q8_0 -o stream.gguf \
+    --shape d=512,layers=12,heads=8,kv=4,ff=2048,vocab=2048
+expect 0 bench $little -p 0 -n 4
+out_has 'streamed MiB/t'
+expect 0 bench $little -p 0 -n 4 -o json
+json 0.pinned_bytes 0.streamed_bytes 0.read_bytes_per_token \
+    0.read_bytes_per_s 0.stall_ns_per_token 0.predicted_ts
+expect 0 bench $little -p 0 -n 4 -o jsonl
+json pinned_bytes predicted_ts
+expect 0 bench $little -p 64,256 -n 4 -o csv
+awk -F, 'NR > 1 && !($19 > 0 && $20 > 0 && $21 > 0) { exit 1 }' out ||
+    fail "csv: weights that stream: $(cat out)"
+# Columns: n_prompt 12, streamed 20, read per token 21. A chunk passes over each
+# piece once; in so little memory chunks have 32 rows.
+awk -F, 'NR > 1 && $12 > 0 && $21 * 24 > $20 { exit 1 }' out ||
+    fail "rows of a prompt do not share what is read: $(cat out)"
+
 # Without a profile only reading is known, and that is said.
 expect 0 bench $few -p 8 -n 3 --ops -o json
 err_has 'hearth profile'

@@ -54,39 +54,64 @@ kills=$(sed -n 's/^oom_kill //p' "$GROUP/memory.oom_control" \
 got=$(alone 2MiB 2>&1) && fail "an answer within 2 MiB"
 case $got in *--memory*) ;; *) fail "2 MiB: $got" ;; esac
 
-say "two workers with different budgets"
+# in_little WHAT COORDINATOR-ARGS...: `ask` answers the same with workers without
+# limits and with workers within the budgets in $LIMITS.
+in_little() {
+    local what=$1 n p got want peak
+    shift
+    say "$what"
+    coordinator --threads 1 --memory 256MiB "$@"
+    for n in "${!LIMITS[@]}"; do worker $((n + 1)); done
+    wait_ready 60
+    want=$(ask) || fail "no answer: $(cat "$TMP/run.log")"
+    stop_all
+    coordinator --threads 1 --memory 256MiB "$@"
+    for n in "${!LIMITS[@]}"; do
+        group "w$n$RANDOM" $((LIMITS[n] + OVERHEAD)) || fail "no cgroup"
+        worker $((n + 1)) --memory "${LIMITS[n]}"
+        echo "$W" >"$GROUP/cgroup.procs" || fail "worker $n in no cgroup"
+        eval "W$n=$W"
+    done
+    wait_ready 60
+    got=$(ask) || fail "no answer with little memory: $(cat "$TMP/run.log")"
+    [ "$got" = "$want" ] || fail "another answer: $got instead of $want"
+    for n in "${!LIMITS[@]}"; do
+        eval "p=\$W$n"
+        peak=$(sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$p/status")
+        say "worker $((n + 1)): budget $((LIMITS[n] >> 20)) MiB, peak $((peak >> 10))"
+        [ -n "$peak" ] && [ $((peak << 10)) -le $((LIMITS[n] + OVERHEAD)) ] ||
+            fail "worker $((n + 1)) took $((peak >> 10)) MiB"
+        ls "$TMP/store$((n + 1))/packed" | grep -q . ||
+            fail "worker $((n + 1)) streams nothing"
+    done
+    stop_all
+}
+stop_all() {
+    local p
+    kill -TERM "${PIDS[@]}"
+    for p in "${PIDS[@]}"; do wait "$p" 2>/dev/null; done
+    PIDS=()
+}
+
 network 2
-limits=($((bytes / 8)) $((bytes / 5)))
 ask() { answer -n 12 --ids 2>"$TMP/run.log"; }
-coordinator --shares 0,1,1 --threads 1 --ctx 128 --memory 256MiB
-worker 1 --threads 1
-worker 2 --threads 1
-wait_ready 60
-want=$(ask) || fail "no answer: $(cat "$TMP/run.log")"
-kill -TERM "${PIDS[@]}"
-for p in "${PIDS[@]}"; do wait "$p" 2>/dev/null; done
-PIDS=()
-coordinator --shares 0,1,1 --threads 1 --ctx 128 --memory 256MiB
-for n in 1 2; do
-    group w$n $((limits[n - 1] + OVERHEAD)) || fail "no cgroup"
-    worker $n --threads 1 --memory "${limits[n - 1]}" --log-level info
-    echo "$W" >"$GROUP/cgroup.procs" || fail "worker $n in no cgroup"
-    eval "W$n=$W"
-done
-wait_ready 60
-got=$(ask) || fail "no answer with little memory: $(cat "$TMP/run.log")"
-[ "$got" = "$want" ] || fail "another answer: $got instead of $want"
-for n in 1 2; do
-    eval "p=\$W$n"
-    peak=$(sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$p/status")
-    say "worker $n: budget $((limits[n - 1] >> 20)) MiB, peak $((peak >> 10))"
-    [ -n "$peak" ] && [ $((peak << 10)) -le $((limits[n - 1] + OVERHEAD)) ] ||
-        fail "worker $n took $((peak >> 10)) MiB"
-    ls "$TMP/store$n/packed" | grep -q . || fail "worker $n streams nothing"
-done
-for p in "${PIDS[@]}"; do
-    kill -TERM "$p" 2>/dev/null
-    wait "$p" 2>/dev/null
-done
+LIMITS=($((bytes / 8)) $((bytes / 5)))
+in_little "two workers with different budgets" --shares 0,1,1 --ctx 128
+
+# Slices and whole layers are half as much again as the model, for a worker with
+# a fifth: slices shrink while layers pass by, and come back.
+words=$(seq -s ' ' 1 90)
+ask() {
+    hearth_co run --temp 0 -n 12 --ids --ignore-end "$words" 2>"$TMP/run.log" &&
+        hearth_co run --temp 0 -n 6 --ids --ignore-end "7 8 9 $words" \
+            2>"$TMP/run.log"
+}
+LIMITS=($((bytes / 5)))
+in_little "a prompt spread over whole layers" --shares 1,1 \
+    --ctx 512 --prefill ring --wire f32 --kv f32
+[ "$(grep -c 'PREFILL.*mode=ring' "$TMP/serve.log")" -ge 4 ] ||
+    fail "no prompt was spread"
+grep -q 'WHOLE-LAYERS.*in_memory=window' "$TMP/w1.log" ||
+    fail "worker 1 had no window over whole layers"
 remove_groups
 say ok

@@ -22,17 +22,6 @@ static int source(void *ctx, uint32_t index, const struct hth_block *piece,
                           (struct hth_read){0, dst, piece->bytes}, err);
 }
 
-static int whole(void *ctx, uint32_t index, void *dst, uint64_t bytes,
-                 struct hth_err *err)
-{
-    struct member *m = ctx;
-    struct hth_block b;
-
-    hth_whole_block(&m->session.spec, index, &b);
-    return hth_block_read(m->g, &m->session.spec, &b,
-                          (struct hth_read){0, dst, bytes}, err);
-}
-
 const char *rig_loras[RIG_LORAS_MAX];
 
 static struct hth_adapter_slice lora_slice(const struct hth_session *s,
@@ -60,8 +49,7 @@ static void *member_main(void *arg)
     struct hth_rank_opts o = {.session = &m->session,
                               .threads = 1,
                               .source = {m, source},
-                              .whole = whole,
-                              .whole_ctx = m,
+                              .whole = {m, source},
                               .kv_dir = rig_opts.kv_dir};
 
     cr_assert_eq(hth_rank_open(&rank, &o, &err), 0, "%s", err.text);

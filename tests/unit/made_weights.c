@@ -154,13 +154,24 @@ struct hth_loader_opts made_opts(struct made_weights *m, const char *dir,
                                     .io = &m->io};
 }
 
-void made_check(struct made_weights *m, struct hth_loader *l, uint32_t index)
+const void *made_take(struct made_weights *m, struct hth_loader *l,
+                      uint32_t index)
 {
     const struct hth_blocks *blocks = hth_loader_blocks(l);
+    struct hth_err err = {0};
+    const void *data = NULL;
+
+    cr_assert_eq(blocks->acquire(blocks->ctx, index, &data, &err), 0, "%s",
+                 err.text);
+    made_same(m, index, data);
+    return data;
+}
+
+void made_same(struct made_weights *m, uint32_t index, const void *data)
+{
     bool broken = atomic_exchange(&m->broken, false);
     struct hth_block b;
     struct hth_err err = {0};
-    const void *data = NULL;
 
     hth_piece(&m->spec, &m->plan, 0, index, &b);
     (void)!source_read(m, hth_piece_block(&m->spec, index), &b, m->scratch,
@@ -168,9 +179,14 @@ void made_check(struct made_weights *m, struct hth_loader *l, uint32_t index)
     cr_assert_eq(hth_block_pack(NULL, &b, m->scratch, &err), 0);
     atomic_fetch_sub(&m->reads, 1);
     atomic_store(&m->broken, broken);
-    cr_assert_eq(blocks->acquire(blocks->ctx, index, &data, &err), 0, "%s",
-                 err.text);
     cr_assert_eq(memcmp(data, m->scratch, b.bytes), 0, "piece %u", index);
+}
+
+void made_check(struct made_weights *m, struct hth_loader *l, uint32_t index)
+{
+    const struct hth_blocks *blocks = hth_loader_blocks(l);
+
+    (void)made_take(m, l, index);
     blocks->release(blocks->ctx, index);
 }
 

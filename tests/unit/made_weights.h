@@ -40,6 +40,11 @@ struct hth_loader_opts made_opts(struct made_weights *m, const char *dir,
                                  uint64_t budget_bytes);
 /* Acquire a piece, compare its bytes with what they must be, release it. */
 void made_check(struct made_weights *m, struct hth_loader *l, uint32_t index);
+/* Without the release. */
+const void *made_take(struct made_weights *m, struct hth_loader *l,
+                      uint32_t index);
+/* Are these the bytes of that piece? */
+void made_same(struct made_weights *m, uint32_t index, const void *data);
 /* A whole step: all pieces in order, or those up to the head. */
 void made_step(struct made_weights *m, struct hth_loader *l, bool head);
 uint64_t made_bytes(const struct made_weights *m); /* of all pieces */

@@ -246,3 +246,31 @@ Test(fair, table_is_bounded)
         cr_assert_geq(hth_fair_tag(&f, i, 1), 0);
     cr_assert_leq(f.count, HTH_FAIR_CLIENTS_MAX);
 }
+
+/* While weights stream a step takes what its reads take, however many rows it
+ * has: rows of a prompt cost nothing beside that, and chunks become as large as
+ * they get, so that each pass over the weights reads more of the prompt. */
+static uint32_t largest_chunk(double reads_ms)
+{
+    struct hth_pace p;
+    uint32_t most = 0;
+
+    hth_pace_init(&p);
+    for (uint32_t i = 0; i < 60; i++) {
+        uint32_t n = hth_pace_rows(&p, 1, 512);
+        uint64_t compute = step_ns(1, n);
+        uint64_t ns = (uint64_t)(MS * reads_ms);
+
+        hth_pace_note(&p, 1, n, compute > ns ? compute : ns);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+Test(pace, chunks_grow_while_weights_stream)
+{
+    uint32_t pinned = largest_chunk(0), streaming = largest_chunk(1500);
+
+    cr_assert_leq(pinned, 64u);
+    cr_assert_eq(streaming, 512u);
+}

@@ -178,6 +178,52 @@ Test(window, experts_get_what_is_left)
     cr_assert_eq(w.need_bytes, 22 * MIB);
 }
 
+/* TPI-LLM's loose steady-state condition (arXiv 2410.00531), from measured
+ * times: of every stretch of blocks from the beginning of a token on, and of
+ * every token, the compute is at least the reads'. */
+static bool is_steady(const struct hth_window_ask *a)
+{
+    double ahead_s = 0;
+
+    for (uint32_t turn = 0; turn < 2; turn++)
+        for (uint32_t i = 0; i < a->count; i++) {
+            double b = (double)a->piece[i].bytes;
+
+            /* Read while the one before is computed, and so on. */
+            ahead_s -= g_pinned[i] ? 0 : b / a->disk_bytes_per_s;
+            if (turn > 0 && ahead_s < 0)
+                return false;
+            ahead_s += b / a->compute_bytes_per_s;
+            if (turn == 0 && i == 0)
+                ahead_s = b / a->compute_bytes_per_s;
+        }
+    return true;
+}
+
+/* With a ring that never binds, no stall is predicted exactly where it holds:
+ * half of the blocks pinned, on disks of all speeds. */
+Test(window, stall_is_zero_when_the_steady_state_says_so)
+{
+    uint32_t steady = 0, rounds = 0;
+
+    for (double disk = 0.5e9; disk < 40e9; disk *= 1.13, rounds++) {
+        struct hth_window_ask a = model(16, 0);
+        struct hth_window w;
+
+        a.budget_bytes = total(&a) / 2;
+        a.disk_bytes_per_s = disk;
+        cr_assert_eq(hth_window_plan(&a, g_pinned, &w, NULL), 0);
+        w.ring_bytes = 4 * total(&a);
+        hth_window_predict(&a, g_pinned, &w);
+        if (is_steady(&a))
+            cr_assert_float_eq(w.stall_s, 0, 1e-9, "disk %g", disk);
+        else if (w.disk_s > w.compute_s)
+            cr_assert_gt(w.stall_s, 0, "disk %g", disk);
+        steady += is_steady(&a);
+    }
+    cr_assert(steady > 3 && steady < rounds - 3, "%u of %u", steady, rounds);
+}
+
 /* Any model and budget: bounds hold, and the time is neither less than the
  * slower of disk and processor nor more than both one after the other. */
 Test(window, random_models)
