@@ -1,6 +1,6 @@
 /* profile.c - a machine's profile as text, and looking rates up in it.
  *
- *   hearth-profile 1
+ *   hearth-profile 2
  *   isa avx512
  *   cores 2
  *   made 1790000000
@@ -21,7 +21,7 @@
 #include "kernels/ops.h"
 #include "worker/probe.h"
 
-#define VERSION_LINE "hearth-profile 1"
+#define VERSION_LINE "hearth-profile 2"
 #define PATH_MAX_BYTES 4096u
 #define RATE_MAX 1e18
 

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/ops.h"
+#include "kernels/pack.h"
 #include "worker/probe.h"
 #include "worker/profile.h"
 
@@ -122,7 +123,8 @@ static uint64_t float_word(uint32_t type, struct hth_rng *rng)
     return (v & 0x807fffff807fffffu) | 0x3f0000003f000000u;
 }
 
-/* Quantised: any bits will do as long as no scale is an infinity or a NaN. */
+/* Quantised, packed or not: any bits will do as long as no scale is an infinity
+ * or a NaN. */
 static uint64_t random_word(uint32_t type, struct hth_rng *rng)
 {
     if (type == HTH_F32 || type == HTH_F16 || type == HTH_BF16)
@@ -145,6 +147,7 @@ static void fill(struct product *p, void *data, size_t bytes)
     p->w.data = data;
 }
 
+/* In the layout in which the type is computed (pack.h). */
 static int make_product(struct product *p, uint32_t type, uint32_t threads)
 {
     size_t row = hth_row_bytes(type, COLS);
@@ -155,7 +158,8 @@ static int make_product(struct product *p, uint32_t type, uint32_t threads)
                                 .rows = rows,
                                 .cols = COLS,
                                 .row_bytes = row,
-                                .data = data}};
+                                .data = data,
+                                .packed = hth_can_pack(type, COLS)}};
     p->x = hth_mem_alloc((size_t)PREFILL_ROWS * COLS * 4);
     p->y = hth_mem_alloc((size_t)PREFILL_ROWS *
                          (rows > PREFILL_W_ROWS ? rows : PREFILL_W_ROWS) * 4);

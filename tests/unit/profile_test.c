@@ -89,24 +89,24 @@ Test(profile, what_is_no_profile)
 {
     static const char *const bad[] = {
         "",
-        "hearth-profile 2\nisa x\nread 1 1\n",
-        "hearth-profile 1\nisa x\n",
-        "hearth-profile 1\nread 1 1\n",
-        "hearth-profile 1\nisa x\nread 0 1\n",
-        "hearth-profile 1\nisa x\nread 1 0\n",
-        "hearth-profile 1\nisa x\nread 1 nan\n",
-        "hearth-profile 1\nisa x\nread 1 1e400\n",
-        "hearth-profile 1\nisa x\nread 2 1\nread 1 1\n",
-        "hearth-profile 1\nisa x\nread 1 1\nformat Q9 1 1 1\n",
-        "hearth-profile 1\nisa x\nread 1 1\nformat Q4_0 1 1\n",
-        "hearth-profile 1\nisa x\nread 1 1\ndisk -1\n",
+        "hearth-profile 1\nisa x\nread 1 1\n",
+        "hearth-profile 2\nisa x\n",
+        "hearth-profile 2\nread 1 1\n",
+        "hearth-profile 2\nisa x\nread 0 1\n",
+        "hearth-profile 2\nisa x\nread 1 0\n",
+        "hearth-profile 2\nisa x\nread 1 nan\n",
+        "hearth-profile 2\nisa x\nread 1 1e400\n",
+        "hearth-profile 2\nisa x\nread 2 1\nread 1 1\n",
+        "hearth-profile 2\nisa x\nread 1 1\nformat Q9 1 1 1\n",
+        "hearth-profile 2\nisa x\nread 1 1\nformat Q4_0 1 1\n",
+        "hearth-profile 2\nisa x\nread 1 1\ndisk -1\n",
     };
     struct hth_err err;
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_assert_eq(parse(bad[i], &err), HTH_EFORMAT, "number %zu", i);
     /* a line of a later version, and no newline at the end */
-    cr_assert_eq(parse("hearth-profile 1\nisa x\nwarmth 3\nread 1 5", &err),
+    cr_assert_eq(parse("hearth-profile 2\nisa x\nwarmth 3\nread 1 5", &err),
                  HTH_OK, "%s", err.text);
 }
 
