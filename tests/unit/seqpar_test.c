@@ -43,7 +43,7 @@ struct run {
     pthread_barrier_t barrier;
     float *hidden; /* [dim], of the last token */
     float *logits; /* [vocab] */
-    uint32_t tokens[2048];
+    uint32_t tokens[4096];
     uint8_t *kv[8]; /* [layer][own head][pos] of keys then values */
     struct hth_seqpar_times times[8];
 };
@@ -328,6 +328,11 @@ static double value_at(const struct run *r, const uint8_t *row, uint32_t i)
         memcpy(&f, row + 4 * i, 4);
         return f;
     }
+    if (r->kv_type == HTH_Q8_0) { /* blocks of 32: a scale, numbers */
+        memcpy(&h, row + (size_t)i / 32 * 34, 2);
+        return hth_f16_to_f32(h) *
+               (int8_t)row[(size_t)i / 32 * 34 + 2 + i % 32];
+    }
     memcpy(&h, row + 2 * i, 2);
     return hth_f16_to_f32(h);
 }
@@ -480,6 +485,20 @@ Test(seqpar, longer_than_a_piece)
     close_model(&m);
 }
 
+/* Pieces that are here already are attended to together, some at a time. */
+Test(seqpar, longer_than_some_pieces)
+{
+    struct run r = even;
+    struct model m;
+
+    open_synth(&m, "d=64,layers=2,heads=2,kv=1,ff=64,vocab=288");
+    r.ranks = 2;
+    r.count = 2900;
+    r.greedy = 1;
+    all_modes(&m, &r, 1e-4);
+    close_model(&m);
+}
+
 Test(seqpar, unequal_and_empty_shares)
 {
     struct run r = even;
@@ -523,6 +542,22 @@ Test(seqpar, half_precision_cache)
     r.kv_type = HTH_F16;
     r.prefix = 33;
     all_modes(&m, &r, 1e-3);
+    close_model(&m);
+}
+
+/* A number on the edge of a step may fall to either side, which is a step of
+ * 1/127 of the largest of its 32: in all, not much more than that. */
+Test(seqpar, eight_bit_cache)
+{
+    struct run r = even;
+    struct model m;
+
+    open_synth(&m, "d=128,layers=4,heads=4,kv=2,ff=256,vocab=300");
+    r.ranks = 3;
+    r.count = 120;
+    r.kv_type = HTH_Q8_0;
+    r.prefix = 33;
+    all_modes(&m, &r, 2.0 / 127);
     close_model(&m);
 }
 
