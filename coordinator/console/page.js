@@ -145,7 +145,7 @@ function block(text, into) {
 /* The Markdown that models write most: code fences, lists, headings. */
 function render(text, into) {
   into.replaceChildren();
-  text.split(/^```/m).forEach((part, i) => {
+  text.trimStart().split(/^```/m).forEach((part, i) => {
     if (i % 2 === 1)
       into.append(make('pre', {}, make('code', {},
         part.replace(/^[^\n]*\n?/, '').replace(/\n$/, ''))));
@@ -261,7 +261,8 @@ function requestBody() {
 function prefillText(p) {
   const predicted = p.predicted_ms === null ? '' :
     ` (${seconds(p.predicted_ms)} predicted)`;
-  return `prompt ${p.mode} ${seconds(p.took_ms)}${predicted}`;
+  const mode = p.mode === 'tp' ? '' : ` by ${p.mode}`; /* tp: in steps */
+  return `prompt read${mode} in ${seconds(p.took_ms)}${predicted}`;
 }
 function prefillParts(p) {
   return p.ranks.map((r) => `rank ${r.rank}: ${plural(r.rows, 'token')}, ` +
@@ -335,7 +336,7 @@ function finish(view, m) {
     m.parts = prefillParts(view.prefill);
   }
   if (m.finish === 'length') m.stat = (m.stat ? m.stat + ' · ' : '') +
-    'cut at the most tokens';
+    'stopped at the token limit';
   save();
   showTalk();
   $('stop').hidden = true;
@@ -411,7 +412,10 @@ function facts(d) {
   if (d.read_bytes_per_s > 0)
     list.append(fact('Reads', number(d.read_bytes_per_s / 1e9, 1) + ' GB/s'));
   list.append(fact('Threads', `${d.threads} of ${d.cores}`));
-  list.append(fact('Link', d.coordinator ? 'this machine' : d.address));
+  const trip = d.round_trip_s > 0
+    ? `, ${number(d.round_trip_s * 1000, 1)} ms there and back` : '';
+  list.append(fact('Link', d.coordinator ? 'this machine' : d.address + trip,
+    true));
   list.append(fact('Processor', `${d.arch} ${d.isa}`, true));
   return list;
 }
@@ -437,7 +441,7 @@ function stepTime(d) {
 
 function timeBar(t) {
   const total = PHASES.reduce((sum, p) => sum + (t[p] || 0), 0);
-  const text = PHASES.filter((p) => t[p] > 0)
+  const text = PHASES.filter((p) => t[p] >= 0.005)
     .map((p) => `${p} ${number(t[p], 2)} ms`).join(', ');
   const bar = make('div', { class: 'bar', role: 'img', title: text,
     'aria-label': 'Time per step: ' + text });
