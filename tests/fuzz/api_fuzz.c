@@ -2,10 +2,13 @@
  * byte chooses the dialect, the second whether an answer is written too. What
  * must hold: no crash, and a body that is not taken has a fault that names a
  * code. Seeds: tests/fuzz/corpus/api. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "coordinator/api_serve.h"
+#include "model/synth.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,10 +19,29 @@ static const struct api_dialect *const dialects[] = {
     &hth__dialect_ollama_chat, &hth__dialect_ollama_generate,
     &hth__dialect_ollama_show, &hth__dialect_tokenize,
     &hth__dialect_detokenize,  &hth__dialect_template,
+    &hth__dialect_lora_scales, &hth__dialect_lora_load,
+    &hth__dialect_lora_unload,
 };
 
 static struct hth_api g_api;
 static struct hth_spec g_spec;
+
+/* One adapter, which is never ready. */
+static void add_adapter(void)
+{
+    struct hth_synth_lora_opts o = {
+        .model_path = "models/tale-q8_0.gguf", .type = "F16", .rank = 1};
+    struct hth_loras_opts l = {.spec = &g_spec};
+    char path[] = "/tmp/hearth-fuzz-XXXXXX", text[64];
+    int fd = mkstemp(path);
+
+    HTH_ASSERT(fd >= 0 && close(fd) == 0);
+    HTH_ASSERT(hth_synth_lora(&o, path, NULL) == HTH_OK);
+    HTH_ASSERT(hth_loras_open(&g_api.o.loras, &l, NULL) == HTH_OK);
+    snprintf(text, sizeof text, "tiny=%s:0", path);
+    HTH_ASSERT(hth_loras_add_text(g_api.o.loras, text, NULL) == HTH_OK);
+    (void)unlink(path);
+}
 
 static void set_up(void)
 {
@@ -39,6 +61,7 @@ static void set_up(void)
     g_api.o.tokenizer = t;
     g_api.o.ctx = 512;
     hth_rng_init(&g_api.rng, 1);
+    add_adapter();
 }
 
 /* A made-up answer of two words and a call, whole or in pieces. */

@@ -1,6 +1,7 @@
 /* cluster_tsan.c - a coordinator and two workers in one process under
- * ThreadSanitizer: form, answer, lose a worker, answer again, close. A plain
- * main, because Criterion and ThreadSanitizer do not go together. */
+ * ThreadSanitizer: form, answer, load an adapter and take it away, lose a
+ * worker, answer again, close. A plain main, because Criterion and
+ * ThreadSanitizer do not go together. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,8 +10,9 @@
 
 #include "base/log.h"
 #include "coordinator/client.h"
-#include "coordinator/cluster.h"
+#include "coordinator/cluster_internal.h"
 #include "kernels/type.h"
+#include "model/synth.h"
 #include "worker/daemon.h"
 
 #define CHECK(x)                                                       \
@@ -72,7 +74,8 @@ static void stop(struct worker *w)
     pthread_join(w->thread, NULL);
 }
 
-static void ask(struct hth_cluster *c)
+/* With an adapter, or those of every request. */
+static void ask(struct hth_cluster *c, const char *lora)
 {
     struct hth_client_opts o = {.url = hth_cluster_url(c)};
     struct hth_client *client;
@@ -84,6 +87,7 @@ static void ask(struct hth_cluster *c)
     hth_msg_submit_init(&g);
     g.text = (struct hth_blob){(const uint8_t *)"Once", 4};
     g.tokens_max = 12;
+    snprintf(g.lora, sizeof g.lora, "%s", lora);
     CHECK(hth_client_submit(client, &g, &id, &err) == HTH_OK);
     do
         CHECK(hth_client_next(client, id, &e, 60000, &err) == HTH_OK);
@@ -92,6 +96,27 @@ static void ask(struct hth_cluster *c)
              e.text.n > 0 ? (const char *)e.text.p : "");
     CHECK(e.kind == HTH_EVENT_DONE);
     hth_client_close(client);
+}
+
+static void make_lora(const char *path, uint64_t seed)
+{
+    struct hth_synth_lora_opts o = {.model_path = "models/tale-q8_0.gguf",
+                                    .type = "F16",
+                                    .rank = 4,
+                                    .seed = seed};
+
+    CHECK(hth_synth_lora(&o, path, &err) == HTH_OK);
+}
+
+/* While another one answers, as a request over HTTP does it. */
+static void load_and_unload(struct hth_cluster *c)
+{
+    CHECK(hth_loras_load(c->loras, "second", "second.gguf", &err) == HTH_OK);
+    ask(c, "first:0.5");
+    CHECK(hth_loras_wait(c->loras, "second", 60000, &err) == HTH_OK);
+    ask(c, "second,first:-1");
+    CHECK(hth_loras_unload(c->loras, "second", &err) == HTH_OK);
+    ask(c, "first");
 }
 
 int main(void)
@@ -104,21 +129,30 @@ int main(void)
                                  .kv_type = HTH_F16};
     struct hth_cluster *c;
     struct worker a, b;
-    char state[64], cmd[96];
+    char state[64], cmd[96], first[64], second[64];
+    const char *loras[] = {first};
 
     if (mkdtemp(dir) == NULL)
         return 1;
     hth_log_set_level(HTH_LOG_ERROR);
     snprintf(state, sizeof state, "%s/coordinator", dir);
+    snprintf(first, sizeof first, "%s/first.gguf", dir);
+    snprintf(second, sizeof second, "%s/second.gguf", dir);
+    make_lora(first, 1);
+    make_lora(second, 2);
+    o.loras = loras;
+    o.lora_count = 1;
+    o.lora_dir = dir;
     o.state_dir = state;
     CHECK(hth_cluster_open(&c, &o, &err) == HTH_OK);
     start(&a, c, 1, true);
     start(&b, c, 2, true);
     CHECK(hth_cluster_wait_ready(c, 60000, &err) == HTH_OK);
-    ask(c);
+    ask(c, "");
+    load_and_unload(c);
     stop(&a);
     start(&a, c, 1, false);
-    ask(c);
+    ask(c, "first:2");
     stop(&a);
     stop(&b);
     hth_cluster_close(c);

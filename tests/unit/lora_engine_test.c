@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine_rig.h"
 #include "folder.h"
 #include "model/synth.h"
@@ -195,6 +196,50 @@ Test(lora_engine, the_cache_tells_them_apart, .timeout = 120)
 {
     cached(g_whole, 1);
     cached(g_three, 3);
+}
+
+#define LONG 200u
+
+static uint32_t ask_long(struct bench *b, struct answer *a, uint32_t mask)
+{
+    uint32_t ids[LONG];
+    struct hth_request q = request(b, a, mask);
+
+    for (uint32_t i = 0; i < LONG; i++)
+        ids[i] = 3 + i * 11 % 200;
+    q.tokens = ids;
+    q.count = LONG;
+    q.reuse = true;
+    rig_submit(&b->r, &q);
+    answer_wait(a);
+    cr_assert_eq(a->status, 0, "%s", a->err.text);
+    return a->stats.cached_tokens;
+}
+
+/* A context that was computed with an adapter is read back for that one. */
+Test(lora_engine, contexts_on_disk, .timeout = 120)
+{
+    uint64_t until = hth_now_ms() + 60000;
+    struct answer first, other, again;
+    struct folder kept;
+    struct bench b;
+
+    folder_init(&kept);
+    rig_opts.kv_dir = kept.dir;
+    bench_open(&b, "llama-gqa-Q4_0", g_three, 3);
+    cr_assert_eq(ask_long(&b, &first, 1), 0);
+    while (folder_count(&kept) != 4 && hth_now_ms() < until)
+        hth_sleep_ms(10);
+    cr_assert_eq(folder_count(&kept), 4, "three parts and the list");
+    hth_sleep_ms(300); /* no .part among them */
+    bench_close(&b);
+    bench_open(&b, "llama-gqa-Q4_0", g_three, 3);
+    cr_expect_eq(ask_long(&b, &other, 0), 0, "another's keys");
+    cr_expect_eq(ask_long(&b, &again, 1), 192, "its own, from disk");
+    cr_expect(same(&first, &again));
+    cr_expect_not(same(&first, &other));
+    bench_close(&b);
+    folder_fini(&kept);
 }
 
 /* ---- prompts spread over ranks --------------------------------------------
