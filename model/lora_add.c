@@ -1,8 +1,9 @@
 /* lora_add.c - an adapter's part beside a product: t = A x, then y += s B t.
  *
  * Rows that stand together and have the same set go together, a few at a time.
- * Packed matrices give the same bits for any number of rows; what is not
- * packed (F32) goes row by row for the same reason. Never fails. */
+ * Packed matrices give the same bits for any number of rows below 32, from
+ * where AMX has its own (docs/kernels.md); what is not packed (F32) goes row by
+ * row for the same reason. Never fails. */
 #include "model/lora.h"
 
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 #include "base/mem.h"
 
-#define ROWS_AT_ONCE 32u
+#define ROWS_AT_ONCE 24u
 
 struct hth_lora_work {
     struct hth_lora_work_opts o;
