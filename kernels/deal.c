@@ -53,6 +53,19 @@ void hth_deal_close(struct hth_deal *d)
     hth_mem_free(d);
 }
 
+void hth_deal_guess(struct hth_deal *d, const uint32_t *speed)
+{
+    float sum = 0.0f;
+
+    for (uint32_t i = 0; i < d->threads; i++) {
+        if (speed[i] == 0)
+            return;
+        sum += (float)speed[i];
+    }
+    for (uint32_t i = 0; i < HTH_DEAL_CLASSES * d->threads; i++)
+        d->share[i] = (float)speed[i % d->threads] / sum;
+}
+
 void hth_deal_begin(struct hth_deal *d, enum hth_deal_class class,
                     uint32_t tiles)
 {

@@ -48,6 +48,9 @@ struct hth_deal_work {
 };
 void hth_deal_learn(float *share, const struct hth_deal_work *work,
                     uint32_t threads);
+/* Before the first deal: what is thought of the threads' speeds [threads], for
+ * all classes; no change unless all are above 0. */
+void hth_deal_guess(struct hth_deal *d, const uint32_t *speed);
 /* The present share of a thread. */
 float hth_deal_share(const struct hth_deal *d, enum hth_deal_class class,
                      uint32_t thread);

@@ -348,6 +348,36 @@ void hth_pool_run_any(struct hth_pool *p, hth_pool_fn fn, void *ctx)
     run(p, fn, ctx, true);
 }
 
+struct guess {
+    struct hth_pool *pool;
+    const uint32_t *of_cpu;
+    uint32_t count;
+    uint32_t speed[HTH_THREADS_MAX];
+};
+
+/* At the barrier each thread has a CPU of its own, if there are enough. */
+static void look_where(void *ctx, uint32_t thread, uint32_t threads)
+{
+    struct guess *g = ctx;
+    int cpu;
+
+    (void)threads;
+    hth_pool_barrier(g->pool);
+    cpu = sched_getcpu();
+    g->speed[thread] =
+        cpu >= 0 && (uint32_t)cpu < g->count ? g->of_cpu[cpu] : 0;
+}
+
+void hth_pool_guess(struct hth_pool *p, const uint32_t *speed, uint32_t count)
+{
+    struct guess g = {.pool = p, .of_cpu = speed, .count = count};
+
+    if (p == NULL || p->deal == NULL || count == 0)
+        return;
+    hth_pool_run(p, look_where, &g);
+    hth_deal_guess(p->deal, g.speed);
+}
+
 struct hth_deal *hth_pool_deal(struct hth_pool *p)
 {
     return p == NULL ? NULL : p->deal;

@@ -35,6 +35,9 @@ void hth_pool_run(struct hth_pool *p, hth_pool_fn fn, void *ctx);
  * when everything is taken, and a thread that has not come by then (its CPU is
  * somebody else's just now) is not waited for and not called. No barriers. */
 void hth_pool_run_any(struct hth_pool *p, hth_pool_fn fn, void *ctx);
+/* Deal at first by the speeds of the CPUs on which the threads are now: by CPU
+ * number, [count] (base/cores.h). A CPU beyond count: no guess. */
+void hth_pool_guess(struct hth_pool *p, const uint32_t *speed, uint32_t count);
 /* The pool's deal (deal.h); NULL for one thread. */
 struct hth_deal *hth_pool_deal(struct hth_pool *p);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
@@ -122,6 +123,19 @@ static int open_split(struct hth_rank *r, const struct hth_rank_opts *o,
     return rc == HTH_OK ? hth_split_open(&r->split, &s, err) : rc;
 }
 
+/* Big and little cores begin with what the system says of them. */
+static int open_pool(struct hth_rank *r, uint32_t threads, struct hth_err *err)
+{
+    struct hth_cores cores;
+    int rc = hth_pool_start(&r->pool, threads, false, err);
+
+    if (rc != HTH_OK)
+        return rc;
+    hth_cores_find(HTH_CORES_ROOT, &cores);
+    hth_pool_guess(r->pool, cores.speed, cores.count);
+    return HTH_OK;
+}
+
 static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
                       struct hth_err *err)
 {
@@ -135,7 +149,7 @@ static int open_parts(struct hth_rank *r, const struct hth_rank_opts *o,
     int rc = hth_isa_init(err);
 
     if (rc == HTH_OK)
-        rc = hth_pool_start(&r->pool, o->threads, false, err);
+        rc = open_pool(r, o->threads, err);
     if (rc != HTH_OK)
         return rc;
     f.pool = r->pool;
