@@ -420,8 +420,10 @@ static int look_at_links(struct hth_engine *e, struct hth_err *err)
 {
     uint32_t links = hth_engine_attached(e) ? e->ranks - 1 : 0;
 
-    if (hth_engine_attached(e))
+    if (hth_engine_attached(e)) {
+        hth_engine__cache_ease(e);
         hth_engine__kept_save(e);
+    }
     for (uint32_t i = 0; i < links; i++)
         if (hth_link_progress(e->link[i]) < 0) {
             *err = *hth_link_error(e->link[i]);

@@ -166,6 +166,13 @@ static bool evict(struct hth_engine *e)
     return true;
 }
 
+void hth_engine__cache_ease(struct hth_engine *e)
+{
+    if (hth_rank_ease(e->rank) && e->ops + HTH_SLOTS_MAX < HTH_STEP_OPS_MAX &&
+        evict(e))
+        (void)hth_rank_ease(e->rank);
+}
+
 static uint32_t take(struct hth_engine *e)
 {
     uint32_t slot = hth_slots_take(e->slots);

@@ -147,6 +147,9 @@ int hth_engine__cache_open(struct hth_engine *e, struct hth_err *err);
 void hth_engine__cache_close(struct hth_engine *e);
 void hth_engine__cache_clear(struct hth_engine *e);
 void hth_engine__cache_publish(struct hth_engine *e);
+/* Before a step: while memory is short, what is kept for later goes, one
+ * sequence at a time, on all ranks. */
+void hth_engine__cache_ease(struct hth_engine *e);
 /* Give a request a slot, with what is known of its prompt: sets seq and pos.
  * False: it must wait for others to end. */
 bool hth_engine__place(struct hth_engine *e, struct hth_task *t);

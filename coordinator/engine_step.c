@@ -532,6 +532,7 @@ int hth_engine__step(struct hth_engine *e, struct hth_err *err)
     struct hth_task *t;
     int rc;
 
+    hth_engine__cache_ease(e);
     hth_engine__admit(e);
     t = hth_engine__split_due(e, &choice);
     rc = t != NULL ? hth_engine__split_run(e, t, &choice, err)

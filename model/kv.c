@@ -268,6 +268,19 @@ uint64_t hth_kv_bytes(const struct hth_kv *kv)
     return kv->used_bytes;
 }
 
+uint64_t hth_kv_held_bytes(const struct hth_kv *kv)
+{
+    return kv->total_bytes;
+}
+
+void hth_kv_trim(struct hth_kv *kv)
+{
+    while (kv->spare.count > 0) {
+        hth_mem_free(kv->spare.at[--kv->spare.count]);
+        kv->total_bytes -= kv->block_bytes;
+    }
+}
+
 size_t hth_kv_block_bytes(const struct hth_kv *kv)
 {
     return kv->block_bytes;

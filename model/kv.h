@@ -64,6 +64,10 @@ HTH_MUST_CHECK int hth_kv_fork(struct hth_kv *kv, uint32_t from, uint32_t to,
 uint32_t hth_kv_positions(const struct hth_kv *kv, uint32_t seq);
 
 uint64_t hth_kv_bytes(const struct hth_kv *kv); /* blocks in use, once each */
+/* In use, and kept for the next sequence. */
+uint64_t hth_kv_held_bytes(const struct hth_kv *kv);
+/* Give blocks that no sequence holds back to the system. */
+void hth_kv_trim(struct hth_kv *kv);
 size_t hth_kv_block_bytes(const struct hth_kv *kv);
 
 /* ---- positions ----------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "worker/pressure.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,7 +221,7 @@ struct hth_pressure {
     pthread_mutex_t lock; /* guards stop */
     pthread_cond_t wake;
     bool stop;
-    bool short_now;
+    atomic_bool short_now;
 };
 
 /* Wait for the next look; false: it is time to stop. */
@@ -248,9 +249,9 @@ static void apply(struct hth_pressure *p, uint64_t available)
 
     p->state.now_bytes =
         got > p->state.given_bytes ? p->state.given_bytes : got;
-    if (less == p->short_now)
+    if (less == atomic_load(&p->short_now))
         return;
-    p->short_now = less;
+    atomic_store(&p->short_now, less);
     hth_log(less ? HTH_LOG_WARN : HTH_LOG_NOTICE,
             less ? "MEMORY-SHORT" : "MEMORY-BACK",
             "%llu MiB are available; weights keep %llu of %llu MiB",
@@ -292,6 +293,11 @@ int hth_pressure_start(struct hth_pressure **out, struct hth_loader *loader,
     }
     *out = p;
     return HTH_OK;
+}
+
+bool hth_pressure_is_short(const struct hth_pressure *p)
+{
+    return p != NULL && atomic_load(&p->short_now);
 }
 
 void hth_pressure_stop(struct hth_pressure *p)

@@ -49,5 +49,7 @@ HTH_MUST_CHECK int hth_pressure_start(struct hth_pressure **out,
                                       uint64_t given_bytes,
                                       struct hth_err *err);
 void hth_pressure_stop(struct hth_pressure *p); /* NULL is fine */
+/* Is the budget less than was given? Any thread; NULL: no. */
+bool hth_pressure_is_short(const struct hth_pressure *p);
 
 #endif

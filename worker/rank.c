@@ -319,6 +319,14 @@ int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
     return hth_kv_fork(kv, op->from, op->slot, op->positions, err);
 }
 
+bool hth_rank_ease(struct hth_rank *r)
+{
+    if (!hth_pressure_is_short(r->pressure))
+        return false;
+    hth_kv_trim(hth_forward_kv(r->forward));
+    return true;
+}
+
 void hth_rank_forget(struct hth_rank *r)
 {
     for (uint32_t s = 0; s < HTH_SLOTS_MAX; s++)
@@ -359,6 +367,7 @@ static int reserve(struct hth_rank *r, struct hth_link *link,
 
     for (uint32_t i = 0; rc == HTH_OK && i < r->step.ops; i++)
         rc = do_op(r, link, &r->step.op[i], err);
+    (void)hth_rank_ease(r);
     for (uint32_t i = 0; rc == HTH_OK && i < r->step.rows; i++)
         rc = hth_kv_own(kv, r->step.seq[i], r->step.pos[i], 1, err);
     return rc;

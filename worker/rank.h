@@ -107,6 +107,9 @@ const struct hth_session *hth_rank_session(const struct hth_rank *r);
 struct hth_step_op;
 HTH_MUST_CHECK int hth_rank_op(struct hth_rank *r, const struct hth_step_op *op,
                                struct hth_err *err);
+/* While memory is short: give back what the KV cache keeps for later. False:
+ * it is not short. Between steps. */
+bool hth_rank_ease(struct hth_rank *r);
 /* Empty every slot of the KV cache. */
 void hth_rank_forget(struct hth_rank *r);
 

@@ -93,6 +93,63 @@ stop_all() {
     PIDS=()
 }
 
+# A neighbour in the same cgroup takes memory while an answer is made: the window
+# shrinks, the words stay the same, nobody is killed.
+say "memory gets short while it runs"
+long() { # MEMORY: more tokens, so that there is time
+    "$HEARTH" run -m "$MODEL" --ctx 512 -n 400 --ignore-end --temp 0 --ids \
+        --threads 1 --store "$TMP/store0" --log-level info --memory "$1" \
+        "$PROMPT"
+}
+want=$(long 4GiB 2>"$TMP/run.log") || fail "no long answer"
+group short $((bytes * 3 / 4 + OVERHEAD)) || fail "no cgroup"
+(
+    echo $BASHPID >"$GROUP/cgroup.procs"
+    long $((bytes * 3 / 4)) >"$TMP/short.out" 2>"$TMP/short.log"
+) &
+run=$!
+PIDS+=("$run")
+(
+    echo $BASHPID >"$GROUP/cgroup.procs"
+    held=()
+    for _ in $(seq 24); do
+        kill -0 $run 2>/dev/null || exit
+        held+=("$(head -c 2M /dev/zero | tr '\0' x)")
+        sleep 0.3
+    done
+    while kill -0 $run 2>/dev/null; do sleep 0.2; done
+) &
+PIDS+=("$!")
+wait "$run" || fail "no answer beside a neighbour: $(tail -3 "$TMP/short.log")"
+wait "${PIDS[-1]}"
+PIDS=()
+[ "$(cat "$TMP/short.out")" = "$want" ] || fail "another answer under pressure"
+grep -q MEMORY-SHORT "$TMP/short.log" || fail "no pressure was noticed"
+say "$(grep -o '[0-9]* MiB are available; .*' "$TMP/short.log" | head -1)"
+
+say "experts come when they are needed"
+"$HEARTH" synth --type Q8_0 -o "$TMP/moe.gguf" \
+    --shape d=512,layers=8,heads=8,kv=4,ff=512,vocab=2048,arch=qwen3moe,experts=16,used=2 \
+    2>/dev/null || fail "no model with experts"
+experts=$(stat -c %s "$TMP/moe.gguf")
+few() { # MEMORY
+    "$HEARTH" run -m "$TMP/moe.gguf" --ctx 128 -n 24 --ignore-end --temp 0 \
+        --json --threads 1 --store "$TMP/store0" --memory "$1" "$PROMPT"
+}
+ids() { grep -o '"ids": *\[[^]]*\]'; }
+number() { grep -oE "\"$1\": *[0-9.e+]+" | sed 's/.*: *//'; }
+want=$(few 4GiB 2>"$TMP/run.log" | ids) || fail "no answer with experts"
+group moe $((experts / 2 + OVERHEAD)) || fail "no cgroup"
+got=$(
+    echo $BASHPID >"$GROUP/cgroup.procs"
+    few $((experts / 2)) 2>"$TMP/run.log"
+) || fail "no answer with half of the experts: $(cat "$TMP/run.log")"
+[ "$(ids <<<"$got")" = "$want" ] || fail "experts: another answer"
+read_mib=$(number read_bytes <<<"$got" | awk '{ printf "%d", $1 / 1048576 }')
+say "$((experts >> 20)) MiB in $((experts >> 21)), 23 tokens read $read_mib MiB"
+[ "$read_mib" -lt $((23 * (experts >> 20) / 4)) ] ||
+    fail "experts that nobody asked for were read"
+
 network 2
 ask() { answer -n 12 --ids 2>"$TMP/run.log"; }
 LIMITS=($((bytes / 8)) $((bytes / 5)))

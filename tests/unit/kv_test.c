@@ -332,3 +332,22 @@ Test(kv, blocks_say_where_they_start)
     cr_assert_eq(keys.count, 64u);
     hth_kv_close(kv);
 }
+
+/* Only what nobody holds goes, and comes again when it is needed. */
+Test(kv, trim_gives_spare_blocks_back)
+{
+    struct hth_kv *kv = open_kv(HTH_F16, 0);
+    size_t block = hth_kv_block_bytes(kv);
+
+    reserve(kv, 0, 200);
+    reserve(kv, 1, 100);
+    cr_assert_eq(hth_kv_held_bytes(kv), 6 * block);
+    hth_kv_truncate(kv, 0, 64);
+    cr_assert_eq(hth_kv_held_bytes(kv), 6 * block, "kept for the next");
+    hth_kv_trim(kv);
+    cr_assert_eq(hth_kv_held_bytes(kv), 3 * block);
+    cr_assert_eq(hth_kv_bytes(kv), 3 * block);
+    reserve(kv, 0, 200);
+    cr_assert_eq(hth_kv_held_bytes(kv), 6 * block);
+    hth_kv_close(kv);
+}
