@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { generateObject, generateText, streamText } from 'ai';
+import { generateObject, generateText, streamText, tool } from 'ai';
 import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import { z } from 'zod';
@@ -39,6 +39,53 @@ test('AI SDK: objects by schema', async () => {
   assert.deepEqual(Object.keys(r.object).sort(), ['n', 'ok']);
   assert.equal(typeof r.object.ok, 'boolean');
   assert.ok(Number.isInteger(r.object.n));
+});
+
+// The call is forced, and one only, since the bundled model has never heard of
+// tools; what
+// comes back for it goes into the next question.
+test('AI SDK: a tool is called, and its result goes back', async () => {
+  let asked;
+  const tools = { weather: tool({ description: 'The weather of a city.',
+    inputSchema: z.strictObject({ city: z.enum(['Paris', 'Rome']),
+      days: z.number().int().min(1).max(9) }),
+    execute: async (input) => { asked = input; return { degrees: 21 }; } }) };
+  const call = { model, tools, toolChoice: 'required', temperature: 0,
+    maxOutputTokens: 200, maxRetries: 0,
+    providerOptions: { hearth: { parallel_tool_calls: false } } };
+  const messages = [{ role: 'user', content: 'How warm is it in Rome?' }];
+  const r = await generateText({ ...call, messages });
+  assert.equal(r.finishReason, 'tool-calls');
+  assert.equal(r.toolCalls.length, 1);
+  assert.equal(r.toolCalls[0].toolName, 'weather');
+  assert.deepEqual(r.toolCalls[0].input, asked);
+  assert.deepEqual(r.toolResults[0].output, { degrees: 21 });
+  const next = await generateText({ ...call, toolChoice: 'none',
+    messages: [...messages, ...r.response.messages] });
+  assert.ok(next.text.length > 0);
+  assert.ok(next.usage.inputTokens > r.usage.inputTokens);
+  const s = streamText({ ...call, messages });
+  let name;
+  for await (const part of s.fullStream)
+    if (part.type === 'tool-call') name = part.toolName;
+  assert.equal(name, 'weather');
+  assert.equal(await s.finishReason, 'tool-calls');
+});
+
+test('openai: a streamed tool call', async () => {
+  const api = new OpenAI({ baseURL: c.base + '/v1', apiKey: KEY });
+  const r = await api.chat.completions.stream({ model: c.model,
+    messages: [{ role: 'user', content: 'How warm is it in Rome?' }],
+    temperature: 0, max_tokens: 200, parallel_tool_calls: false,
+    tool_choice: { type: 'function', function: { name: 'warm' } },
+    tools: [{ type: 'function', function: { name: 'warm', parameters: {
+      type: 'object', properties: { city: { enum: ['Paris', 'Rome'] } },
+      required: ['city'], additionalProperties: false } } }] })
+    .finalChatCompletion();
+  const [call] = r.choices[0].message.tool_calls;
+  assert.equal(r.choices[0].finish_reason, 'tool_calls');
+  assert.ok(call.id && call.type === 'function');
+  assert.match(JSON.parse(call.function.arguments).city, /^(Paris|Rome)$/);
 });
 
 test('ollama-js: lists', async () => {
