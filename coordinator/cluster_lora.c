@@ -28,6 +28,13 @@ int hth__lora_open(struct hth_cluster *c, struct hth_err *err)
         rc = hth_loras_add_text(c->loras, c->opts.loras[i], err);
     if (rc != HTH_OK)
         return rc;
+    if (c->opts.lora_bytes > 0 &&
+        c->opts.lora_bytes < hth_loras_bytes(c->loras))
+        return hth_fail(err, HTH_EOVERFLOW,
+                        "the adapters of --lora take up to %.1f MiB of a "
+                        "device, and --lora-memory is %.1f MiB",
+                        (double)hth_loras_bytes(c->loras) / (1 << 20),
+                        (double)c->opts.lora_bytes / (1 << 20));
     if (c->opts.lora_bytes == 0)
         c->opts.lora_bytes = hth_loras_bytes(c->loras) +
                              (c->opts.lora_dir != NULL ? DIR_BYTES : 0);

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "engine_rig.h"
 #include "folder.h"
 #include "model/synth.h"
 #include "scheduler/spread.h"
 #include "support.h"
+#include "worker/memory.h"
 
 #define ADAPTERS 3u
 #define PROMPT 40u
@@ -259,6 +261,48 @@ Test(lora_engine, prompts_with_adapters_take_steps, .timeout = 120)
     bench_close(&b);
     cr_assert_eq(ring.stats.prompt.mode, HTH_PREFILL_TP);
     cr_assert(same(&steps, &ring));
+}
+
+/* ---- memory ----------------------------------------------------------------
+ */
+
+/* What is set aside comes out of what weights may have, and bounds what is
+ * held. */
+Test(lora_engine, memory_is_counted, .timeout = 120)
+{
+    static struct hth_session s;
+    struct hth_lora_place at = {&s.spec, &s.plan, 0};
+    struct hth_adapter_slice slice;
+    struct hth_adapters *a;
+    struct hth_lora_file *f;
+    uint64_t bare, with;
+    struct hth_err err;
+    struct bench b;
+
+    bench_open(&b, "llama-gqa-Q4_0", g_whole, 1);
+    rig_session(&b.r, &s, g_whole);
+    cr_assert_eq(hth_memory_for_weights(&s, 1u << 30, &with, &err), 0);
+    s.lora_bytes = 0;
+    cr_assert_eq(hth_memory_for_weights(&s, 1u << 30, &bare, &err), 0);
+    cr_assert_geq(bare - with, 16u << 20);
+    cr_assert_lt(bare - with, 32u << 20);
+    cr_assert_eq(hth_lora_file_open(&f, b.path[0], &s.spec, &err), 0);
+    slice.bytes = hth_lora_slice_bytes(f, &at);
+    cr_assert_eq(hth_adapters_open(&a, &at, 2 * slice.bytes - 1, &err), 0);
+    for (uint32_t id = 5; id < 7; id++) {
+        slice.data = hth_mem_alloc(slice.bytes);
+        cr_assert_eq(hth_lora_slice(f, &at, slice.data, &err), 0);
+        cr_assert_eq(hth_adapters_put(a, id, slice, &err),
+                     id == 5 ? HTH_OK : HTH_EOVERFLOW);
+    }
+    cr_assert(strstr(err.text, "--lora-memory") != NULL, "%s", err.text);
+    cr_assert_eq(hth_adapters_bytes(a), slice.bytes);
+    cr_assert(hth_adapters_has(a, 5) && !hth_adapters_has(a, 6));
+    cr_assert_eq(hth_adapters_drop(a, 5), HTH_OK);
+    cr_assert_eq(hth_adapters_bytes(a), 0);
+    hth_adapters_close(a);
+    hth_lora_file_close(f);
+    bench_close(&b);
 }
 
 /* ---- taking one away -------------------------------------------------------
