@@ -219,6 +219,7 @@ int main(int argc, char **argv)
         printf("io_uring: %s here, threads only\n", strerror(errno));
         count = 4;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     printf("| way | in flight | checksum | MB/s | cpu s per GB |\n"
            "|---|---|---|---|---|\n");
     for (int sum = 0; sum < 2; sum++) {
