@@ -153,21 +153,36 @@ Test(lora_engine, one_rank_or_three, .timeout = 240)
 
 /* ---- on the wire --------------------------------------------------------- */
 
+/* The bytes of a request, sent and received. What the request before it left
+ * to be told goes along where the next one is quick, so it is asked often. */
+static void bytes_of(struct bench *b, uint32_t mask, uint64_t out[2])
+{
+    struct answer a;
+
+    out[0] = out[1] = UINT64_MAX;
+    for (uint32_t i = 0; i < 10; i++) {
+        ask(b, &a, 0, false);
+        hth_sleep_ms(2);
+        ask(b, &a, mask, false);
+        out[0] = a.stats.sent_bytes < out[0] ? a.stats.sent_bytes : out[0];
+        out[1] =
+            a.stats.received_bytes < out[1] ? a.stats.received_bytes : out[1];
+    }
+}
+
 /* One operation per adapter and worker when a request begins, and nothing else:
  * no byte per token, no message. */
-Test(lora_engine, sends_nothing_more, .timeout = 120)
+Test(lora_engine, sends_nothing_more, .timeout = 240)
 {
-    struct answer bare, two;
+    uint64_t bare[2], two[2];
     struct bench b;
 
     bench_open(&b, "llama-gqa-Q4_0", g_three, 3);
-    ask(&b, &bare, 0, false);
-    ask(&b, &bare, 0, false);
-    ask(&b, &two, 3, false);
-    cr_assert_eq(two.stats.received_bytes, bare.stats.received_bytes);
-    cr_assert_eq(two.stats.sent_bytes - bare.stats.sent_bytes, 2 * 2 * 24,
-                 "%llu and %llu", (unsigned long long)two.stats.sent_bytes,
-                 (unsigned long long)bare.stats.sent_bytes);
+    bytes_of(&b, 0, bare);
+    bytes_of(&b, 3, two);
+    cr_assert_eq(two[1], bare[1]);
+    cr_assert_eq(two[0] - bare[0], 2 * 2 * 24, "%llu and %llu",
+                 (unsigned long long)two[0], (unsigned long long)bare[0]);
     bench_close(&b);
 }
 
