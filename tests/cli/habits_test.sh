@@ -60,18 +60,6 @@ fi
 port=$((20000 + RANDOM))
 pids=()
 trap 'kill -9 "${pids[@]}" 2>/dev/null; wait 2>/dev/null' EXIT
-until_true() { # SECONDS COMMAND...
-    local tries=$(($1 * 20))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $((tries -= 1)) -gt 0 ] || {
-            fail "gave up waiting for: $*; $(tail -5 serve.log worker.log)"
-            exit 1
-        }
-        sleep 0.05
-    done
-}
-ready() { "$HEARTH" nodes --json | grep -q '"ready":true'; }
 idle() { "$HEARTH" nodes --json | grep -q '"running":0'; }
 "$HEARTH" serve -m "$model" --shares 1,1 --threads 1 --bind 127.0.0.1 \
     --port $port >join 2>serve.log &

@@ -28,4 +28,17 @@ err_has() { grep -qF -- "$1" err || fail "stderr lacks \"$1\": $(head -c 300 err
 out_empty() { [ ! -s out ] || fail "stdout should be empty: $(head -c 300 out)"; }
 err_empty() { [ ! -s err ] || fail "stderr should be empty: $(head -c 300 err)"; }
 json() { "$JSON" "$@" <out 2>json.err || fail "JSON: $(cat json.err): $(head -c 300 out)"; }
+# With a coordinator whose log is serve.log, a worker's worker.log.
+until_true() { # SECONDS COMMAND...
+    local tries=$(($1 * 20))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $((tries -= 1)) -gt 0 ] || {
+            fail "gave up waiting for: $*; $(tail -5 serve.log worker.log)"
+            exit 1
+        }
+        sleep 0.05
+    done
+}
+ready() { "$HEARTH" nodes --json | grep -q '"ready":true'; }
 finish() { exit $bad; }

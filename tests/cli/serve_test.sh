@@ -10,18 +10,6 @@ stop_all() {
 }
 trap stop_all EXIT
 
-until_true() { # SECONDS COMMAND...
-    local tries=$(($1 * 20))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $((tries -= 1)) -gt 0 ] || {
-            fail "gave up waiting for: $*; $(tail -5 serve.log worker.log)"
-            exit 1
-        }
-        sleep 0.05
-    done
-}
-ready() { "$HEARTH" nodes --json | grep -q '"ready":true'; }
 
 "$HEARTH" serve -m "$model" --shares 1,1 --threads 1 --bind 127.0.0.1 \
     --port $port >join 2>serve.log &
