@@ -70,7 +70,8 @@ void hth_loader_close(struct hth_loader *l); /* NULL is fine */
 const struct hth_blocks *hth_loader_blocks(struct hth_loader *l);
 
 /* Give it more or less memory than it has; it holds no more within a token,
- * or, while idle, at once. Returns what it will hold: not less than its
+ * or, while idle, at once, but for pieces that are on no disk yet: they are
+ * written first. Returns what it will hold: not less than its
  * smallest window. Output is the same at any moment. */
 uint64_t hth_loader_budget(struct hth_loader *l, uint64_t bytes);
 

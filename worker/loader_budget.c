@@ -252,16 +252,6 @@ uint64_t hth_loader_budget(struct hth_loader *l, uint64_t bytes)
     return bytes;
 }
 
-/* Pieces that are being written, or read and not needed any more, go when that
- * is done. A disk that is full keeps them. */
-static bool is_leaving(const struct hth_loader *l)
-{
-    for (uint32_t i = 0; i < l->count; i++)
-        if (l->piece[i].spilling || hth_loader__leaves(&l->piece[i]))
-            return true;
-    return false;
-}
-
 int hth_loader_lend(struct hth_loader *l, uint64_t bytes, struct hth_err *err)
 {
     int rc = HTH_OK;
@@ -279,8 +269,7 @@ int hth_loader_lend(struct hth_loader *l, uint64_t bytes, struct hth_err *err)
         l->lent_bytes = bytes;
         if (l->given_bytes != 0)
             follow(l, not_lent(l));
-        while (atomic_load(&l->pages.bytes) > l->stats.budget_bytes &&
-               l->stats.budget_bytes != 0 && is_leaving(l))
+        while (l->given_bytes != 0 && hth_loader__any_leaves(l))
             pthread_cond_wait(&l->ready, &l->lock);
     }
     pthread_mutex_unlock(&l->lock);

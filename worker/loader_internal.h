@@ -145,6 +145,8 @@ uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index);
 void hth_loader__let_go(struct hth_loader *l, uint32_t index);
 /* Is it being read, and not to stay? It leaves when that is done. */
 bool hth_loader__leaves(const struct piece *p);
+/* Is any, or being written so that it may leave? */
+bool hth_loader__any_leaves(const struct hth_loader *l);
 /* Take what the piece holds away from it; no read is under way. */
 void hth_loader__vacate(struct hth_loader *l, struct piece *p);
 

@@ -76,6 +76,21 @@ static bool start_pinned(struct hth_loader *l, struct piece *p)
     return true;
 }
 
+bool hth_loader__leaves(const struct piece *p)
+{
+    return p->home == HOME_OWN && !atomic_load(&p->pinned) &&
+           atomic_load(&p->state) == PIECE_READING;
+}
+
+/* A disk that is full keeps them. */
+bool hth_loader__any_leaves(const struct hth_loader *l)
+{
+    for (uint32_t i = 0; i < l->count; i++)
+        if (l->piece[i].spilling || hth_loader__leaves(&l->piece[i]))
+            return true;
+    return false;
+}
+
 /* The ring of a plan that was made while everything was pinned: once the
  * pieces that leave have made room for it. Where they cannot (a full disk) it
  * is opened all the same: over the budget is better than not at all. */
@@ -85,8 +100,9 @@ static bool ring_is_there(struct hth_loader *l)
 
     if (l->ring.data != NULL)
         return true;
-    if (bytes == 0 || (l->leaving > 0 && atomic_load(&l->pages.bytes) + bytes >
-                                             l->stats.budget_bytes))
+    if (bytes == 0 ||
+        (hth_loader__any_leaves(l) &&
+         atomic_load(&l->pages.bytes) + bytes > l->stats.budget_bytes))
         return false;
     return hth_ring_open(&l->ring, &l->pages, bytes, NULL) == HTH_OK;
 }
@@ -135,7 +151,7 @@ static bool start(struct hth_loader *l, struct piece *p)
         return true;
     if (l->ring.data != NULL && !keeps_ring(l))
         return false; /* its room is the ring's, which is about to go */
-    if (!ring_is_there(l) && l->leaving > 0)
+    if (!ring_is_there(l) && hth_loader__any_leaves(l))
         return false;
     if (!start_in_ring(l, p))
         start_nowhere(l, p);
@@ -334,12 +350,6 @@ uint64_t hth_loader__next_use(struct hth_loader *l, uint32_t index)
     uint64_t pos = want - want % l->count + index;
 
     return pos < want ? pos + l->count : pos;
-}
-
-bool hth_loader__leaves(const struct piece *p)
-{
-    return p->home == HOME_OWN && !atomic_load(&p->pinned) &&
-           atomic_load(&p->state) == PIECE_READING;
 }
 
 /* Its reads are in vain: it leaves when those under way are over. Where a step
