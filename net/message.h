@@ -29,9 +29,10 @@
 #define HTH_MSG_HEAD_BYTES 4u
 
 /* The control protocol's versions this build speaks. HELLO and ERROR keep
- * their layout in all versions, so that a mismatch can be told. */
-#define HTH_PROTOCOL_MIN 1u
-#define HTH_PROTOCOL_MAX 1u
+ * their layout in all versions, so that a mismatch can be told. 2: adapters,
+ * how prompts were computed, round trips. */
+#define HTH_PROTOCOL_MIN 2u
+#define HTH_PROTOCOL_MAX 2u
 
 /* X(name, number, text): requests below 64, answers from 64. */
 #define HTH_MSG_MAP(X)            \

@@ -56,6 +56,7 @@ struct hth_peer_links {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct hth_peer_queue out[HTH_RANKS_MAX][2]; /* by receiver; [1]: behind */
+    struct hth_peer_queue relayed[HTH_RANKS_MAX]; /* by receiver, on rank 0 */
     struct hth_peer_queue in[HTH_RANKS_MAX];     /* by sender */
     uint32_t job;
     size_t message_max;
@@ -105,11 +106,26 @@ static struct hth_peer_msg *pop(struct hth_peer_queue *q)
     return m;
 }
 
+/* Other ranks' messages never wait behind rank 0's own: one of those may be
+ * held by a gate that opens only when what is relayed has arrived. */
+static struct hth_peer_msg *next_relayed(struct hth_peer_links *p,
+                                         const struct line *line)
+{
+    for (uint32_t r = 0; r < p->ranks; r++)
+        if (line == &p->line[r] && p->relayed[r].first != NULL)
+            return pop(&p->relayed[r]);
+    return NULL;
+}
+
 /* The next message for a line. What is meant to go behind goes when nothing
  * else waits for that rank. */
 static struct hth_peer_msg *next_out(struct hth_peer_links *p,
                                      const struct line *line)
 {
+    struct hth_peer_msg *m = next_relayed(p, line);
+
+    if (m != NULL)
+        return m;
     for (uint32_t level = 0; level < 2; level++)
         for (uint32_t r = 0; r < p->ranks; r++) {
             struct hth_peer_queue *q = p->out[r];
@@ -286,7 +302,7 @@ static int got(struct hth_peer_links *p, struct line *line)
     if (m->tag >> MAGIC_SHIFT == TAG_MAGIC) {
         m->n = line->msg.n;
         pthread_mutex_lock(&p->lock);
-        hth_peer_put(&p->out[m->peer][0], m);
+        hth_peer_put(&p->relayed[m->peer], m);
         pthread_mutex_unlock(&p->lock);
         return HTH_OK;
     }
@@ -492,7 +508,6 @@ static bool relayed(const struct hth_peer_msg *m)
     return m->tag >> MAGIC_SHIFT == TAG_MAGIC;
 }
 
-/* Messages that rank 0 passes on are others' and stay too. */
 static void drop_from(struct hth_peer_queue *q, bool all)
 {
     struct hth_peer_msg *m = q->first, *next;
@@ -500,11 +515,12 @@ static void drop_from(struct hth_peer_queue *q, bool all)
     *q = (struct hth_peer_queue){0};
     for (; m != NULL; m = next) {
         next = m->next;
-        if (relayed(m) || (m->stays && !all))
+        if (m->stays && !all)
             hth_peer_put(q, m);
     }
 }
 
+/* Messages that rank 0 passes on are others' and stay. */
 static void drop_own(struct hth_peer_links *p, bool all)
 {
     for (uint32_t r = 0; r < p->ranks; r++) {
@@ -612,11 +628,8 @@ static void free_relays(struct hth_peer_links *p)
     for (uint32_t r = 0; r < p->ranks; r++) {
         struct hth_peer_msg *m;
 
-        while ((m = p->out[r][0].first) != NULL) {
-            pop(&p->out[r][0]);
-            if (m->tag >> MAGIC_SHIFT == TAG_MAGIC)
-                free(m);
-        }
+        while (p->relayed[r].first != NULL)
+            free(pop(&p->relayed[r]));
         m = p->line[r].sending;
         if (m != NULL && m->tag >> MAGIC_SHIFT == TAG_MAGIC)
             free(m);
