@@ -55,9 +55,9 @@ struct hth_peer_links {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    struct hth_peer_queue out[HTH_RANKS_MAX][2]; /* by receiver; [1]: behind */
+    struct hth_peer_queue out[HTH_RANKS_MAX][2];  /* by receiver; [1]: behind */
     struct hth_peer_queue relayed[HTH_RANKS_MAX]; /* by receiver, on rank 0 */
-    struct hth_peer_queue in[HTH_RANKS_MAX];     /* by sender */
+    struct hth_peer_queue in[HTH_RANKS_MAX];      /* by sender */
     uint32_t job;
     size_t message_max;
     bool moving, resting; /* told to, and is */
