@@ -9,9 +9,14 @@
 
 /* ---- the step ------------------------------------------------------------ */
 
-static bool is_held(const struct piece *p)
+/* Unless the step holds it, see to it that it cannot take it any more: it does
+ * so without the lock. */
+static bool withdraw(struct piece *p)
 {
-    return atomic_load(&p->state) == PIECE_HELD;
+    uint8_t state = PIECE_READY;
+
+    return atomic_compare_exchange_strong(&p->state, &state, PIECE_ABSENT) ||
+           state != PIECE_HELD;
 }
 
 /* Nobody will use what is read of this piece. False: reads of it are still
@@ -36,7 +41,7 @@ static void drop_until(struct hth_loader *l, uint64_t pos)
         uint32_t index = l->line[l->line_first];
         struct piece *p = &l->piece[index];
 
-        if (p->pos >= pos || is_held(p))
+        if (p->pos >= pos || !withdraw(p))
             return;
         if (!unused(l, index))
             continue;
@@ -54,7 +59,7 @@ static void drop_line(struct hth_loader *l)
         uint32_t last = (l->line_first + l->line_count - 1) % l->count;
         struct piece *p = &l->piece[l->line[last]];
 
-        if (is_held(p))
+        if (!withdraw(p))
             return;
         if (!unused(l, l->line[last]))
             continue;
@@ -66,9 +71,12 @@ static void drop_line(struct hth_loader *l)
 
 void hth_loader__restart(struct hth_loader *l, uint64_t pos)
 {
+    uint64_t want;
+
     l->next = UINT64_MAX; /* nothing is begun meanwhile */
     drop_line(l);
-    l->next = pos;
+    want = atomic_load(&l->want); /* the step may have gone on */
+    l->next = pos > want ? pos : want;
 }
 
 /* The step is at place `pos` now: what was read for places before is not
@@ -137,10 +145,12 @@ static int acquire_slowly(struct hth_loader *l, uint32_t index,
     go_to(l, index, hth_loader__next_use(l, index));
     wait_for(l, p);
     rc = p->status;
-    if (rc == HTH_OK)
+    if (rc == HTH_OK) {
         atomic_store(&p->state, PIECE_HELD);
-    else
+        drop_until(l, p->pos); /* release takes it off the line's beginning */
+    } else {
         rc = failed(l, p, err);
+    }
     pthread_mutex_unlock(&l->lock);
     return rc;
 }
