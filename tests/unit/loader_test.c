@@ -1,6 +1,7 @@
 /* loader_test.c - weights in less memory than they have: always the right
  * bytes, never more memory than given, whatever the disk does. */
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -303,6 +304,43 @@ Test(loader, budget_may_change_any_time)
         made_step(&g_made, l, true);
     cr_assert_eq(stats_of(l).memory_bytes, all);
     hth_loader_close(l);
+}
+
+struct changes {
+    struct hth_loader *loader;
+    uint64_t all;
+    _Atomic bool over;
+};
+
+static void *change_budgets(void *arg)
+{
+    struct changes *c = arg;
+    struct hth_rng rng;
+
+    hth_rng_init(&rng, 5);
+    for (uint32_t i = 0; i < 400; i++) {
+        (void)hth_loader_budget(c->loader,
+                                c->all / 10 + hth_rng_u64(&rng) % c->all);
+        hth_sleep_ms((uint32_t)(hth_rng_u64(&rng) % 3));
+    }
+    atomic_store(&c->over, true);
+    return NULL;
+}
+
+/* As pressure does it, from another thread, while the step takes pieces, waits
+ * for them and gives them back. */
+Test(loader, budget_changes_inside_steps, .timeout = 120)
+{
+    struct changes c = {.all = made_bytes(&g_made)};
+    pthread_t thread;
+
+    c.loader = open_loader(c.all);
+    cr_assert_eq(pthread_create(&thread, NULL, change_budgets, &c), 0);
+    while (!atomic_load(&c.over))
+        made_step(&g_made, c.loader, true);
+    pthread_join(thread, NULL);
+    made_step(&g_made, c.loader, true);
+    hth_loader_close(c.loader);
 }
 
 /* While nobody asks for anything, memory is given back at once. */
