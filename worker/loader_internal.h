@@ -115,7 +115,6 @@ struct hth_loader {
     uint32_t line_first, line_count;
     uint32_t *spill; /* [count] pieces to be written so that they may go */
     uint32_t spills;
-    uint32_t leaving; /* pieces that are to be written, or are being */
     uint64_t given_bytes, lent_bytes; /* the budget, and what of it is lent */
     struct rare_cache rare;
     struct rate rate;

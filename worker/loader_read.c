@@ -379,7 +379,6 @@ void hth_loader__let_go(struct hth_loader *l, uint32_t index)
         return;
     if (!hth_loader__on_disk(l, p)) {
         p->spilling = true;
-        l->leaving++;
         l->spill[l->spills++] = index;
     } else if (l->next <= hth_loader__next_use(l, index) &&
                atomic_compare_exchange_strong(&p->state, &ready,
@@ -392,7 +391,6 @@ void hth_loader__let_go(struct hth_loader *l, uint32_t index)
 static void finish_spill(struct hth_loader *l, uint32_t index, int rc)
 {
     l->piece[index].spilling = false;
-    l->leaving--;
     if (rc == HTH_OK)
         hth_loader__let_go(l, index);
     else
