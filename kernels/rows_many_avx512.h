@@ -96,21 +96,7 @@ HTH_INLINE void many_rows(uint32_t type, const struct hth_q8_product *job)
     }
 }
 
-/* With one tile of x the weights are read from end to end; with more, chunk by
- * chunk, so that x of a chunk stays in a second-level cache. */
-HTH_INLINE void many_groups(uint32_t type, const struct hth_q8_product *job)
-{
-    const uint32_t step = PAIR * HTH_PACK_ROWS;
-    const bool one = job->x->n <= HTH_TILE_WIDTH_MAX;
-    struct hth_q8_product rows = *job;
-
-    for (uint32_t o = 0; o < job->count; o += rows.count) {
-        uint32_t left = job->count - o;
-
-        rows.first = job->first + o;
-        rows.count = one && left > step ? step : left;
-        many_rows(type, &rows);
-    }
-}
+#define GROUPS_STEP (PAIR * HTH_PACK_ROWS)
+#include "kernels/rows_groups.h"
 
 #endif

@@ -14,15 +14,7 @@
 #include "kernels/type.h"
 #include "model/synth.h"
 #include "worker/daemon.h"
-
-#define CHECK(x)                                                       \
-    do {                                                               \
-        if (!(x)) {                                                    \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x, \
-                    err.text);                                         \
-            exit(1);                                                   \
-        }                                                              \
-    } while (0)
+#include "tests/tsan/check.h"
 
 static char dir[] = "/tmp/hearth-tsan-XXXXXX";
 static struct hth_err err;

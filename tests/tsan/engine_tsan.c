@@ -11,21 +11,13 @@
 #include "base/rng.h"
 #include "coordinator/engine.h"
 #include "kernels/type.h"
+#include "tests/tsan/check.h"
 
 #define CLIENTS 3u
 #define ROUNDS 9u
 #define PROMPTS 4u
 #define PROMPT 70u
 #define ANSWER 6u
-
-#define CHECK(x)                                                       \
-    do {                                                               \
-        if (!(x)) {                                                    \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #x, \
-                    err.text);                                         \
-            exit(1);                                                   \
-        }                                                              \
-    } while (0)
 
 static struct hth_engine *engine;
 

@@ -4,53 +4,22 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "folder.h"
-#include "made_weights.h"
+#include "loader_rig.h"
 
 #define MIB (1ull << 20)
-
-static struct made_weights g_made;
-static struct folder g_folder;
-
-static void setup(void)
-{
-    made_init(&g_made, false);
-    folder_init(&g_folder);
-}
-
-static void setup_moe(void)
-{
-    made_init(&g_made, true);
-    folder_init(&g_folder);
-}
-
-static void teardown(void)
-{
-    folder_fini(&g_folder);
-    made_fini(&g_made);
-}
 
 static struct hth_loader *open_loader(uint64_t budget, bool layers)
 {
     struct hth_loader_opts o = made_opts(&g_made, g_folder.dir, budget);
-    struct hth_loader *l = NULL;
-    struct hth_err err = {0};
 
     o.layers = layers;
-    cr_assert_eq(hth_loader_open(&l, &o, &err), 0, "%s", err.text);
-    return l;
+    return open_loader_with(&o);
 }
 
-static struct hth_loader_stats stats_of(struct hth_loader *l)
-{
-    struct hth_loader_stats s;
-
-    hth_loader_stats(l, &s);
-    return s;
-}
-
-TestSuite(lend, .init = setup, .fini = teardown, .timeout = 120);
-TestSuite(lend_experts, .init = setup_moe, .fini = teardown, .timeout = 120);
+TestSuite(lend, .init = loader_rig_init, .fini = loader_rig_fini,
+          .timeout = 120);
+TestSuite(lend_experts, .init = loader_rig_init_moe, .fini = loader_rig_fini,
+          .timeout = 120);
 
 /* ---- layers that are held ------------------------------------------------ */
 

@@ -6,42 +6,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "folder.h"
-#include "made_weights.h"
+#include "loader_rig.h"
 
-static struct made_weights g_made;
-static struct folder g_folder;
-
-static void setup(void)
-{
-    made_init(&g_made, false);
-    folder_init(&g_folder);
-}
-
-static void teardown(void)
-{
-    folder_fini(&g_folder);
-    made_fini(&g_made);
-}
-
-TestSuite(stream, .init = setup, .fini = teardown, .timeout = 120);
-
-static struct hth_loader_stats stats_of(struct hth_loader *l)
-{
-    struct hth_loader_stats s;
-
-    hth_loader_stats(l, &s);
-    return s;
-}
-
-static struct hth_loader *open_loader(const struct hth_loader_opts *o)
-{
-    struct hth_loader *l = NULL;
-    struct hth_err err = {0};
-
-    cr_assert_eq(hth_loader_open(&l, o, &err), 0, "%s", err.text);
-    return l;
-}
+TestSuite(stream, .init = loader_rig_init, .fini = loader_rig_fini,
+          .timeout = 120);
 
 /* ---- a cold start -------------------------------------------------------- */
 
@@ -76,7 +44,7 @@ static void check_cold_start(uint64_t budget)
     struct hth_loader *l;
 
     o.source = (struct hth_weight_source){&g, gated_read};
-    l = open_loader(&o);
+    l = open_loader_with(&o);
     made_check(&g_made, l, 0);
     cr_assert_eq(atomic_load(&g_made.reads), 1u, "only the first is there");
     pthread_mutex_lock(&g.lock);
@@ -142,7 +110,7 @@ static struct hth_loader *open_slow(struct slow *s, struct hth_packed_io *io)
 
     *io = (struct hth_packed_io){slow_pread, s};
     o.io = io;
-    l = open_loader(&o);
+    l = open_loader_with(&o);
     for (uint32_t i = 0; i < 6; i++) /* files are made, the rate is known */
         (void)run_token(l, 0);
     return l;
