@@ -107,7 +107,9 @@
 #define HTH_CHUNKS_IN_FLIGHT 4u          /* per worker */
 #define HTH_LINK_DEADLINE_MS 3000u       /* silence on a data link in a step */
 #define HTH_HEARTBEAT_MS 1000u
-#define HTH_LOST_AFTER_MS 4000u
+#define HTH_BUSY_BEAT_MS 250u   /* while steps run */
+#define HTH_LOST_AFTER_MS 4000u /* silence of a device */
+#define HTH_HUNG_AFTER_MS 1600u /* in a step that stands still as long */
 
 /* Control messages */
 #define HTH_VERSION_BYTES_MAX 32u /* program version, with the NUL */

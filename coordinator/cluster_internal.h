@@ -199,6 +199,7 @@ struct hth_cluster {
     char waiting[HTH_ERR_TEXT_MAX]; /* "" when ready */
     struct hth_err problem;
     uint64_t started_ms, retry_ms; /* no forming before retry_ms */
+    uint64_t turned_ms;            /* the loop's last turn; 0: none yet */
     struct lora_state lora;
     uint64_t shown_ms;              /* of progress */
     uint32_t drawn;                 /* lines of progress on the terminal */

@@ -15,6 +15,7 @@
 #define RETRY_FORM_MS 2000u
 #define KV_POSITIONS_MIN 8192u
 #define RELINK_MS 1500u
+#define ABSENT_MS 500u /* between two turns of the loop: we did not run */
 
 static struct hth_member *member_of(struct hth_cluster *c, uint32_t rank)
 {
@@ -429,11 +430,18 @@ void hth__session_job_done(struct hth_cluster *c, const struct hth_job *job,
 
 /* ---- each turn ----------------------------------------------------------- */
 
+/* A machine that was suspended, or a loop that had no CPU, finds the devices'
+ * messages after their time: what they said is still in the inbox. */
 static void expire(struct hth_cluster *c, uint64_t now_ms)
 {
+    uint64_t step_ms = hth_engine_step_ms(c->engine);
     int i;
 
-    while ((i = hth_members_expire(&c->members, now_ms)) != HTH_MEMBER_NONE) {
+    if (c->turned_ms > 0 && now_ms - c->turned_ms > ABSENT_MS)
+        hth_members_missed(&c->members, now_ms - c->turned_ms);
+    c->turned_ms = now_ms;
+    while ((i = hth_members_expire(&c->members, step_ms, now_ms)) !=
+           HTH_MEMBER_NONE) {
         hth_log(HTH_LOG_WARN, "DEVICE-LOST", "device=%s: %s",
                 c->members.v[i].hello.name, c->members.v[i].why.text);
         hth__session_member_lost(c, i, &c->members.v[i].why);

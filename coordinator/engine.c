@@ -432,6 +432,26 @@ static int look_at_links(struct hth_engine *e, struct hth_err *err)
     return HTH_OK;
 }
 
+uint64_t hth_engine_step_ms(const struct hth_engine *e)
+{
+    uint64_t since =
+        atomic_load_explicit(&e->step_since_ms, memory_order_relaxed);
+    uint64_t now = hth_now_ms();
+
+    return since > 0 && now > since ? now - since : 0;
+}
+
+static int timed_step(struct hth_engine *e, struct hth_err *err)
+{
+    int rc;
+
+    atomic_store_explicit(&e->step_since_ms, hth_now_ms(),
+                          memory_order_relaxed);
+    rc = hth_engine__step(e, err);
+    atomic_store_explicit(&e->step_since_ms, 0, memory_order_relaxed);
+    return rc;
+}
+
 static void *engine_main(void *arg)
 {
     struct hth_engine *e = arg;
@@ -447,8 +467,7 @@ static void *engine_main(void *arg)
             become_idle(e, e->why.status, &e->why, true);
             continue;
         }
-        rc =
-            d == DUTY_LOOK ? look_at_links(e, &err) : hth_engine__step(e, &err);
+        rc = d == DUTY_LOOK ? look_at_links(e, &err) : timed_step(e, &err);
         if (rc != HTH_OK)
             group_failed(e, &err);
     }

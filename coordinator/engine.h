@@ -178,6 +178,8 @@ struct hth_engine_totals {
     uint64_t prompt_tokens, cached_tokens, generated_tokens;
 };
 void hth_engine_totals(struct hth_engine *e, struct hth_engine_totals *out);
+/* How long the step under way has lasted; 0: none is. Any thread. */
+uint64_t hth_engine_step_ms(const struct hth_engine *e);
 /* Where rank 0's time went. Any thread. */
 void hth_engine_phases(struct hth_engine *e, struct hth_phases *out);
 

@@ -104,6 +104,7 @@ struct hth_engine {
     _Atomic uint64_t cache_kept_positions;
     _Atomic uint64_t phase_ns[4]; /* of rank 0: compute, transfer, wait, disk */
     _Atomic uint64_t phase_steps, sent_bytes, received_bytes;
+    _Atomic uint64_t step_since_ms; /* 0: between steps */
     _Atomic uint64_t read_tokens, found_tokens, made_tokens;
     uint64_t waited_ns; /* over the links, when last looked at */
     struct hth_step step;

@@ -180,21 +180,34 @@ void hth_members_forgiven(struct hth_members *m, int i)
     hth_member_wish(v, HTH_COMMAND_NONE, 0);
 }
 
-int hth_members_expire(struct hth_members *m, uint64_t now_ms)
+static uint32_t patience_ms(const struct hth_member *v, uint64_t step_ms)
+{
+    return v->linked && step_ms >= HTH_HUNG_AFTER_MS ? HTH_HUNG_AFTER_MS
+                                                     : HTH_LOST_AFTER_MS;
+}
+
+int hth_members_expire(struct hth_members *m, uint64_t step_ms, uint64_t now_ms)
 {
     struct hth_err why;
-    uint32_t i;
+    uint32_t i, ms;
 
     for (i = 0; i < m->count; i++) {
         if (!present(&m->v[i]) && m->v[i].state != HTH_NODE_FAILED)
             continue;
-        if (now_ms - m->v[i].seen_ms < HTH_LOST_AFTER_MS)
+        ms = patience_ms(&m->v[i], step_ms);
+        if (now_ms - m->v[i].seen_ms < ms)
             continue;
-        hth_fail(&why, HTH_EPEER, "silent for %u s", HTH_LOST_AFTER_MS / 1000);
+        hth_fail(&why, HTH_EPEER, "silent for %.1f s", ms / 1000.0);
         hth_members_lost(m, (int)i, &why, now_ms);
         return (int)i;
     }
     return HTH_MEMBER_NONE;
+}
+
+void hth_members_missed(struct hth_members *m, uint64_t ms)
+{
+    for (uint32_t i = 0; i < m->count; i++)
+        m->v[i].seen_ms += ms;
 }
 
 bool hth_member_usable(const struct hth_member *v, uint64_t now_ms,

@@ -75,8 +75,14 @@ void hth_members_revoked(struct hth_members *m, int i, uint64_t now_ms);
 /* Paired anew: what it is told no longer is to leave. */
 void hth_members_forgiven(struct hth_members *m, int i);
 /* The next member that has been silent for HTH_LOST_AFTER_MS and is not LOST
- * yet; it is LOST now. HTH_MEMBER_NONE when there is none. */
-int hth_members_expire(struct hth_members *m, uint64_t now_ms);
+ * yet; it is LOST now. One whose link is in use has HTH_HUNG_AFTER_MS only,
+ * once the step under way has lasted as long (step_ms; 0: none is). Neither
+ * sign is enough alone: steps may take long, and a heartbeat may be late.
+ * HTH_MEMBER_NONE when there is none. */
+int hth_members_expire(struct hth_members *m, uint64_t step_ms,
+                       uint64_t now_ms);
+/* The coordinator itself did not run for so long: nobody's silence counts. */
+void hth_members_missed(struct hth_members *m, uint64_t ms);
 
 /* Is it there and able to take a rank? A device that failed is given another
  * chance after retry_ms. */

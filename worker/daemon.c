@@ -79,12 +79,14 @@ static void on_change(void *ctx)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void wait_for_change(struct daemon *w)
+static void wait_for_change(struct daemon *w, uint32_t ms)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += HTH_HEARTBEAT_MS / 1000;
+    t.tv_nsec += (long)ms * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
     pthread_mutex_lock(&w->lock);
     if (!w->changed)
         pthread_cond_timedwait(&w->wake, &w->lock, &t);
@@ -92,13 +94,16 @@ static void wait_for_change(struct daemon *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* Reports that fail are dropped: the next one says it all again. */
+/* Reports that fail are dropped: the next one says it all again. They come
+ * faster while steps run, since then somebody waits who should hear soon that
+ * this device hangs. */
 static void *report_main(void *arg)
 {
     struct daemon *w = arg;
     struct hth_uplink_slot slot = {0};
     struct hth_msg ask, answer;
-    uint64_t round_trip_ns = 0, began_ns;
+    uint64_t round_trip_ns = 0, began_ns, steps = 0;
+    bool busy;
 
     if (hth_uplink_slot_init(&slot, w->uplink, NULL) != HTH_OK)
         return NULL;
@@ -110,7 +115,9 @@ static void *report_main(void *arg)
         began_ns = hth_now_ns();
         if (hth_uplink_ask(&slot, &ask, HTH_MSG_OK, &answer, NULL) == HTH_OK)
             round_trip_ns = hth_now_ns() - began_ns;
-        wait_for_change(w);
+        busy = ask.u.report.phases.steps != steps;
+        steps = ask.u.report.phases.steps;
+        wait_for_change(w, busy ? HTH_BUSY_BEAT_MS : HTH_HEARTBEAT_MS);
     }
     hth_uplink_slot_fini(&slot);
     return NULL;

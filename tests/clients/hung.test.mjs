@@ -6,8 +6,9 @@ import { after, before, test } from 'node:test';
 import OpenAI from 'openai';
 import { Cluster, KEY, sleep, until } from './cluster.mjs';
 
-// What is promised is 5 s; a loaded machine gets more.
-const PATIENCE_MS = 20000;
+// What is promised is 2 s, and told here; which rule found it is asserted: the
+// device was silent for 1.6 s in a step that stood still.
+const HUNG = /worker-1.*silent for 1\.6 s/;
 
 // Both ports of the coordinator, at another address of this machine. While
 // `deaf`, bytes are taken and not passed on, in both directions, and nobody is
@@ -64,7 +65,7 @@ after(async () => {
 // A stream that is hurt after three tokens ends in an error that names the
 // device, the coordinator says that it is not whole, and after `mend` answers
 // again without anybody's help.
-async function hurt(how, mend) {
+async function hurt(how, mend, why) {
   const stream = await api.chat.completions.create({ model: c.model,
     stream: true, max_tokens: 1900, ignore_eos: true,
     messages: [{ role: 'user', content: 'Once upon a time' }] });
@@ -77,12 +78,10 @@ async function hurt(how, mend) {
       }
   }, (e) => {
     assert.ok(e instanceof OpenAI.APIError, String(e));
-    assert.match(e.message, /worker-1/);
+    assert.match(e.message, why);
     return true;
   });
-  const took = Date.now() - at;
-  assert.ok(took < PATIENCE_MS, `it took ${took} ms`);
-  console.log(`the client was told after ${took} ms`);
+  console.log(`the client was told after ${Date.now() - at} ms`);
   await until('health to say so', async () => {
     const r = await fetch(c.base + '/health');
     const h = await r.json();
@@ -99,18 +98,20 @@ async function hurt(how, mend) {
 }
 
 test('a worker that is stopped', () => hurt(
-  () => c.workers[0].kill('SIGSTOP'), () => c.workers[0].kill('SIGCONT')));
+  () => c.workers[0].kill('SIGSTOP'), () => c.workers[0].kill('SIGCONT'),
+  HUNG));
 
 test('a link that swallows everything', async () => {
   try {
-    await hurt(() => { relay.deaf = true; }, () => relay.mend());
+    await hurt(() => { relay.deaf = true; }, () => relay.mend(), HUNG);
   } finally {
     relay.mend();
   }
 });
 
 test('a link that breaks', () => hurt(
-  () => { for (const s of relay.all.splice(0)) s.destroy(); }, () => {}));
+  () => { for (const s of relay.all.splice(0)) s.destroy(); }, () => {},
+  /worker-1/));
 
 test('a pause that is short is waited for', async () => {
   const ask = { model: c.model, stream: true, max_tokens: 200, temperature: 0,

@@ -25,16 +25,20 @@ long_run() {
     until_true 10 "the answer to begin" test -s "$TMP/run.out"
 }
 
-ends_with_name() { # within 5 s, non-zero, naming box $1
+ends_with_name() { # within 5 s, non-zero, naming box $1, for reason $2
     local t0=$SECONDS rc
     wait "$RUN"
     rc=$?
     [ $rc -ne 0 ] || fail "the request did not fail"
     [ $((SECONDS - t0)) -le 5 ] || fail "it took $((SECONDS - t0)) s"
     grep -q "box$1" "$TMP/run.err" || fail "no name: $(cat "$TMP/run.err")"
+    grep -q "${2:-}" "$TMP/run.err" || fail "no $2: $(cat "$TMP/run.err")"
     say "$(tail -1 "$TMP/run.err")"
     kill -0 "$CO" 2>/dev/null || fail "the coordinator is gone"
 }
+
+# Silence in a step that stands still, which is noticed before mere silence.
+hung="silent for 1.6 s"
 
 back() {
     wait_ready 30
@@ -53,15 +57,22 @@ back
 say "SIGSTOP in the middle of an answer"
 long_run
 kill -STOP "$W1"
-ends_with_name 1
+ends_with_name 1 "$hung"
 kill -CONT "$W1"
 back
 
 say "cable out in the middle of an answer"
 long_run
 cable 2 down
-ends_with_name 2
+ends_with_name 2 "$hung"
 cable 2 up
+back
+
+say "all packets lost in the middle of an answer"
+long_run
+swallow 1 on
+ends_with_name 1 "$hung"
+swallow 1 off
 back
 
 say "killed while idle"

@@ -96,6 +96,18 @@ slow_network() {
 
 cable() { on co ip link set "v$$c$1" "$2"; } # cable N up|down
 
+# swallow N on|off: every packet of the cable is lost and nobody is told, as
+# with netem's loss of 100 %: each end knows the other by an address that no
+# card there has.
+swallow() {
+    local how=del
+    [ "$2" = off ] || how=replace
+    on co ip neigh "$how" "10.77.$1.2" lladdr 02:00:00:00:00:01 nud permanent \
+        dev "v$$c$1"
+    on "w$1" ip neigh "$how" "10.77.$1.1" lladdr 02:00:00:00:00:01 \
+        nud permanent dev "v$$w$1"
+}
+
 # until_true SECONDS WHAT COMMAND...: poll until the command succeeds.
 until_true() {
     local end=$((SECONDS + $1)) what=$2

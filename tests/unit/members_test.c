@@ -82,15 +82,46 @@ Test(members, silence_is_loss)
     int i = join("A", 1, 11);
 
     now += HTH_LOST_AFTER_MS - 1;
-    cr_assert_eq(hth_members_expire(&m, now), HTH_MEMBER_NONE);
+    cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE);
     now++;
-    cr_assert_eq(hth_members_expire(&m, now), i);
+    cr_assert_eq(hth_members_expire(&m, 0, now), i);
     cr_assert_eq(m.v[i].state, HTH_NODE_LOST);
-    cr_assert_eq(hth_members_expire(&m, now), HTH_MEMBER_NONE, "once");
+    cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE, "once");
     now += 100;
     hth_members_seen(&m, i, now);
     cr_assert_eq(m.v[i].state, HTH_NODE_IDLE, "heard again");
     cr_assert_eq(m.v[i].joined_ms, now);
+}
+
+Test(members, silence_in_a_step_that_stands)
+{
+    int i = join("A", 1, 11);
+    uint64_t hung = HTH_HUNG_AFTER_MS;
+
+    m.v[i].linked = true;
+    now += hung;
+    cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE, "idle");
+    cr_assert_eq(hth_members_expire(&m, hung - 1, now), HTH_MEMBER_NONE);
+    m.v[i].linked = false;
+    cr_assert_eq(hth_members_expire(&m, hung, now), HTH_MEMBER_NONE);
+    m.v[i].linked = true;
+    hth_members_seen(&m, i, now);
+    cr_assert_eq(hth_members_expire(&m, 60000, now), HTH_MEMBER_NONE,
+                 "a long step of a device that is heard");
+    now += hung;
+    cr_assert_eq(hth_members_expire(&m, hung, now), i);
+    cr_assert_eq(m.v[i].state, HTH_NODE_LOST);
+}
+
+Test(members, nobody_is_lost_while_we_slept)
+{
+    int i = join("A", 1, 11);
+
+    now += 50000;
+    hth_members_missed(&m, 50000 - 10);
+    cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE);
+    now += HTH_LOST_AFTER_MS - 10;
+    cr_assert_eq(hth_members_expire(&m, 0, now), i);
 }
 
 Test(members, broken_connection)
