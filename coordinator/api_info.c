@@ -11,47 +11,54 @@
 /* ---- health ---------------------------------------------------------------
  */
 
-static void count_nodes(struct hth_api *a, uint32_t *ready, uint32_t *total)
+struct node_counts {
+    uint32_t ready, total, lost;
+};
+
+static struct node_counts count_nodes(struct hth_api *a)
 {
+    struct node_counts n = {0};
     struct hth_cursor at;
     struct hth_msg_node node;
     struct hth_buf b;
     struct hth_msg m;
 
-    *ready = *total = 0;
     if (a->o.cluster.nodes == NULL)
-        return;
+        return n;
     hth_buf_init(&b, HTH_NODES_BYTES_MAX + 4096);
     a->o.cluster.nodes(a->o.cluster.ctx, &b);
     if (b.len > 0 && hth_msg_decode(&m, b.data, b.len, NULL) == HTH_OK) {
         hth_cursor_init(&at, m.u.nodes.list.p, m.u.nodes.list.n);
         while (hth_msg_node_next(&at, &node)) {
-            *total += 1;
-            *ready += node.state == HTH_NODE_READY;
+            n.total += 1;
+            n.ready += node.state == HTH_NODE_READY;
+            n.lost +=
+                node.state == HTH_NODE_LOST || node.state == HTH_NODE_FAILED;
         }
     }
     hth_buf_fini(&b);
+    return n;
 }
 
 void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x)
 {
     char waiting[HTH_ERR_TEXT_MAX];
-    uint32_t ready, total;
+    struct node_counts n = count_nodes(a);
     struct api_fault f;
     struct hth_buf b;
     uint64_t plan;
 
     if (!a->o.cluster.ready(a->o.cluster.ctx, &plan, waiting, sizeof waiting)) {
-        hth__api_fault(&f, "loading_model", NULL, "%s", waiting);
+        hth__api_fault(&f, n.lost > 0 ? "cluster_degraded" : "loading_model",
+                       NULL, "%s", waiting);
         hth__api_reply_fault(x, SHAPE_OPENAI, &f);
         return;
     }
-    count_nodes(a, &ready, &total);
     hth_buf_init(&b, 1024);
     hth_put_printf(&b,
                    "{\"status\":\"ok\",\"ready\":true,\"nodes_ready\":%u,"
                    "\"nodes_total\":%u}",
-                   ready, total);
+                   n.ready, n.total);
     hth__api_reply_json(x, &b);
 }
 

@@ -1,6 +1,7 @@
-// A coordinator and workers of this checkout, as processes on loopback, each
-// with a directory of its own. HEARTH names the program, MODELS the bundled
-// models' folder.
+// A coordinator and workers of this checkout, as processes, each with a
+// directory of its own: on loopback, or with LAB in the boxes of scripts/lab of
+// that name, where this program runs in the coordinator's. HEARTH names the
+// program, MODELS the bundled models' folder.
 import { spawn, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -9,8 +10,12 @@ import path from 'node:path';
 
 const HEARTH = process.env.HEARTH;
 export const MODELS = process.env.MODELS;
+export const LAB = process.env.LAB;
 export const KEY = 'k';
 const PATIENCE_MS = 60000;
+// Where workers find the coordinator, and where a relay before it can be.
+const HOST = LAB ? '10.78.0.1' : '127.0.0.1';
+export const VIA = LAB ? HOST : '127.0.0.2';
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -60,9 +65,13 @@ export class Cluster {
     this.procs = [];
   }
 
-  run(name, args) {
+  // box: of the lab, for what runs elsewhere. `ip` becomes the program.
+  run(name, args, box) {
     const log = fs.openSync(path.join(this.dir, name + '.log'), 'a');
-    const p = spawn(HEARTH, args, { stdio: ['ignore', 'pipe', log],
+    const [program, ...all] = LAB && box
+      ? ['ip', 'netns', 'exec', `${LAB}-${box}`, HEARTH, ...args]
+      : [HEARTH, ...args];
+    const p = spawn(program, all, { stdio: ['ignore', 'pipe', log],
       env: { PATH: process.env.PATH, HOME: this.dir, TMPDIR: this.dir } });
     p.text = '';
     p.stdout.on('data', (d) => { p.text += d; });
@@ -96,13 +105,13 @@ export class Cluster {
     const name = `worker-${i}`;
     const args = ['worker', '--state-dir', path.join(this.dir, name),
       '--store', path.join(this.dir, name + '.store'), '--name', name,
-      '--threads', '1', '--join', `${this.o.via ?? '127.0.0.1'}:${this.port}`];
+      '--threads', '1', '--join', `${this.o.via ?? HOST}:${this.port}`];
     if (!fs.existsSync(path.join(this.dir, name))) {
       const line = this.hearth('pair', '--state-dir', path.join(this.dir, 'c'));
       const code = /--code (\S+)/.exec(line)[1];
       args.push('--code', code);
     }
-    return this.run(name, args);
+    return this.run(name, args, `w${i}`);
   }
 
   async start() {

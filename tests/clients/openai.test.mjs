@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import OpenAI6 from 'openai';
 import OpenAI7 from 'openai7';
-import { Cluster, KEY, events, until } from './cluster.mjs';
+import path from 'node:path';
+import { Cluster, KEY, events, sleep, until } from './cluster.mjs';
 
 let c;
-before(async () => { c = await new Cluster({ workers: 1 }).start(); });
+before(async () => { c = await new Cluster({ workers: 3 }).start(); });
 after(() => c.stop());
 
 const user = (content) => [{ role: 'user', content }];
@@ -35,6 +36,41 @@ test('before devices are there: 503 with a sentence', async () => {
   }
 });
 
+// From the first answer on: 503 with a sentence until all is loaded, then 200.
+// The worker stands still in the middle, so that there is a middle.
+test('while weights are loaded: 503 with a sentence', async () => {
+  const slow = new Cluster({ args: ['--shares', '0,1', '--wait', '30'] });
+  slow.o.model = path.join(slow.dir, 'slow.gguf');
+  slow.hearth('synth', '--type', 'Q8_0', '-o', slow.o.model, '--shape',
+    'd=2048,layers=3,heads=16,kv=4,ff=8192,vocab=2048');
+  try {
+    await slow.serve();
+    const seen = [];
+    const p = slow.worker(1);
+    const health = async () => {
+      const r = await fetch(slow.base + '/health');
+      const h = await r.json();
+      if (r.status === 503) seen.push(h.error);
+      return r.status;
+    };
+    await until('weights on their way', async () => {
+      await health();
+      return /worker-1 \(loading [1-9]/.test(seen.at(-1)?.message);
+    });
+    p.kill('SIGSTOP');
+    assert.equal(await health(), 503);
+    p.kill('SIGCONT');
+    await until('the service', async () => await health() === 200);
+    for (const e of seen) {
+      assert.equal(e.type, 'unavailable_error');
+      assert.match(e.code, /^(loading_model|cluster_degraded)$/);
+      assert.ok(e.message.length > 0);
+    }
+  } finally {
+    await slow.stop();
+  }
+});
+
 for (const [name, OpenAI] of [['6', OpenAI6], ['7', OpenAI7]])
   describe('openai-node ' + name, () => {
     let api;
@@ -60,9 +96,9 @@ for (const [name, OpenAI] of [['6', OpenAI6], ['7', OpenAI7]])
     });
 
     test('streams equal whole answers', async () => {
-      const whole = await api.chat.completions.create(ask());
+      const whole = await api.chat.completions.create(ask({ seed: 7 }));
       const stream = await api.chat.completions.create(ask({ stream: true,
-        stream_options: { include_usage: true } }));
+        seed: 7, stream_options: { include_usage: true } }));
       let text = '', last, finish;
       for await (const chunk of stream) {
         last = chunk;
@@ -127,8 +163,12 @@ for (const [name, OpenAI] of [['6', OpenAI6], ['7', OpenAI7]])
       const floats = await api.embeddings.create({ model: c.model,
         input: 'hello', encoding_format: 'float' });
       const v = r.data[0].embedding;
-      assert.ok(v.length > 0 && v.every(Number.isFinite));
-      assert.ok(v.some((x) => x !== 0));
+      const info = (await (await c.post('/api/show', { model: c.model }))
+        .json()).model_info;
+      const dim = Object.entries(info)
+        .find(([k]) => k.endsWith('.embedding_length'))[1];
+      assert.equal(v.length, dim);
+      assert.ok(v.every(Number.isFinite) && v.some((x) => x !== 0));
       assert.equal(v.length, floats.data[0].embedding.length);
       for (let i = 0; i < v.length; i++)
         assert.ok(Math.abs(v[i] - floats.data[0].embedding[i]) < 1e-4);
@@ -182,7 +222,48 @@ test('leaving ends the work, and only one\'s own', async () => {
   for await (const e of events(res)) if (e.data && ++tokens === 3) break;
   leave.abort();
   assert.equal(await other, alone, 'the other stream was disturbed');
+  const left = Date.now();
   await until('nothing to run', async () => await c.load() === 0, 10000);
+  console.log(`nothing ran ${Date.now() - left} ms after the last had ended`);
+  await until('the devices to rest', rested);
+});
+
+// Nothing is computed any more, on any device; they report once a second.
+async function rested() {
+  const spent = async () => (await (await c.get('/metrics')).text())
+    .split('\n').filter((l) =>
+      /^hearth_node_phase_seconds_total.*phase="compute"/.test(l));
+  const before = await spent();
+  assert.equal(before.length, 4);
+  await sleep(2500);
+  return before.join() === (await spent()).join();
+}
+
+// Check 4: a prompt that is too long is refused by whoever reads it; it does
+// not wait for what runs.
+test('a refusal does not wait its turn', async () => {
+  const one = await new Cluster({ args: ['--parallel', '1'] }).start();
+  try {
+    const leave = new AbortController();
+    const long = await one.post('/v1/completions', { model: one.model,
+      prompt: 'The door', max_tokens: 1900, ignore_eos: true, stream: true,
+      temperature: 0 }, { signal: leave.signal });
+    let ended = false;
+    const reading = long.text().then(() => { ended = true; }, () => {});
+    await until('it to run', async () => await one.load() === 1);
+    const t0 = Date.now();
+    const r = await one.post('/v1/chat/completions',
+      { model: one.model, messages: user('word '.repeat(20000)) });
+    console.log(`refused after ${Date.now() - t0} ms`);
+    assert.equal(r.status, 400);
+    assert.equal((await r.json()).error.code, 'context_length_exceeded');
+    assert.equal(await one.load(), 1);
+    assert.ok(!ended, 'it waited for the answer before it');
+    leave.abort();
+    await reading;
+  } finally {
+    await one.stop();
+  }
 });
 
 test('what benchmarks send', async () => {

@@ -11,7 +11,7 @@ import { Cluster, KEY, until } from './cluster.mjs';
 
 let c, model, ollama;
 before(async () => {
-  c = await new Cluster({ workers: 1 }).start();
+  c = await new Cluster({ workers: 3 }).start();
   model = createOpenAICompatible({ name: 'hearth', baseURL: c.base + '/v1',
     apiKey: KEY, includeUsage: true,
     supportsStructuredOutputs: true })(c.model);
@@ -31,6 +31,14 @@ test('AI SDK: text and streams', async () => {
   assert.equal(text, whole.text);
   assert.equal(await stream.finishReason, 'length');
   assert.equal((await stream.usage).outputTokens, 16);
+  const stop = whole.text.trim().split(/\s+/)[2];
+  const cut = streamText({ model, ...o, stopSequences: [stop] });
+  text = '';
+  for await (const part of cut.textStream) text += part;
+  assert.equal(text, whole.text.slice(0, whole.text.indexOf(stop)));
+  assert.equal(await cut.finishReason, 'stop');
+  const { inputTokens, outputTokens } = await cut.usage;
+  assert.ok(inputTokens > 0 && outputTokens > 0 && outputTokens < 16);
 });
 
 test('AI SDK: objects by schema', async () => {
@@ -135,11 +143,11 @@ test('a lost device is an error that names it, and comes back', async () => {
     return true;
   });
   await until('a sentence about it', async () => {
-    const r = await fetch(c.base + '/health');
-    return r.status === 503 || (await r.json()).nodes_ready < 2;
+    const h = await (await fetch(c.base + '/health')).json();
+    return h.error?.code === 'cluster_degraded' || h.nodes_ready < 4;
   });
   c.workers[0] = c.worker(1);
-  await c.ready(2);
+  await c.ready(4);
   const r = await api.chat.completions.create({ model: c.model, max_tokens: 4,
     messages: [{ role: 'user', content: 'Again' }] });
   assert.ok(r.id);
@@ -154,5 +162,5 @@ test('ollama-js hears of a lost device too', async () => {
       if (part.message.content && ++parts === 3) c.workers[0].kill('SIGKILL');
   }, /worker-1/);
   c.workers[0] = c.worker(1);
-  await c.ready(2);
+  await c.ready(4);
 });
