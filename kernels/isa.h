@@ -100,7 +100,7 @@ struct hth_isa {
      * and, with scales per 16 numbers, the second half's products are added to
      * the first's by fma. The float sum is per column, in order, in chunks of
      * HTH_FLOAT_CHUNK columns that are added up; only AMX, from 32 rows of x
-     * on, adds as exactly but not to the same bits. */
+     * on, takes x in 17 bits: within 2^-17 of each term, other bits. */
     void (*gemm_packed)(const struct hth_mat *w, uint32_t first, uint32_t count,
                         const struct hth_q8 *x, float *y, size_t ldy);
     void (*gemm_packed_float)(const struct hth_mat *w, uint32_t first,

@@ -8,8 +8,9 @@
 
 #include "base/mem.h"
 
-#define FLOAT_BYTES_MAX 6u /* f32, or three bf16 (kernels_rows_float_amx.c) */
-#define SMALL 4u           /* widths up to here have kernels of their own */
+#define FLOAT_BYTES 4u      /* f32, or two bf16 (kernels_rows_float_amx.c) */
+#define FLOAT_WIDTH_MAX 16u /* rows in a tile of those */
+#define SMALL 4u            /* widths up to here have kernels of their own */
 
 static uint32_t tiles_of(uint32_t n)
 {
@@ -76,9 +77,11 @@ void hth_tile_blocks(const struct hth_q8 *x, uint32_t row, uint32_t block,
 size_t hth_tile_floats(uint32_t n, uint32_t cols)
 {
     size_t whole = (size_t)(cols + 31) / 32 * 32;
+    size_t rows = (size_t)tiles_of(n) * hth_tile_width(n);
+    /* Even tiles of up to 16 rows have less than a row each too many. */
+    size_t wide = n + n / FLOAT_WIDTH_MAX;
 
-    return align_up((size_t)tiles_of(n) * hth_tile_width(n) * whole *
-                    FLOAT_BYTES_MAX);
+    return align_up((rows > wide ? rows : wide) * whole * FLOAT_BYTES);
 }
 
 void hth_tile_float_row(const struct hth_xf *to, uint32_t row, const float *x,
