@@ -227,6 +227,7 @@ int hth_api_open(struct hth_api **out, const struct hth_api_opts *opts,
         return hth_fail(err, HTH_ENOMEM, "http: out of memory");
     a->o = *opts;
     pthread_mutex_init(&a->gate, NULL);
+    pthread_mutex_init(&a->strange.lock, NULL);
     a->started_s = (int64_t)time(NULL);
     a->started_ms = hth_now_ms();
     (void)!getrandom(&seed, sizeof seed, 0);
@@ -258,6 +259,7 @@ void hth_api_close(struct hth_api *a)
     if (a == NULL)
         return;
     hth_http_close(a->http);
+    pthread_mutex_destroy(&a->strange.lock);
     pthread_mutex_destroy(&a->gate);
     hth_chat_close(a->chat);
     free(a);

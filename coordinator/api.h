@@ -58,6 +58,7 @@ struct hth_api_opts {
     struct hth_engine *engine;
     struct hth_loras *loras; /* NULL: no adapters */
     uint32_t ctx;            /* positions of one sequence */
+    uint32_t parallel;       /* requests that run at a time */
     uint32_t kv_type, wire;  /* of plans: kernels/type.h, net/star.h */
     uint32_t timeout_ms;     /* of one request, waiting included; 0: none */
     struct hth_api_cluster cluster;

@@ -121,6 +121,8 @@ static int read_messages(struct api_call *c)
         return bad(c, "messages",
                    "messages must be a list with at least one message");
     if (system != NULL && !json_is_null(system)) {
+        if (!json_is_string(system) && !json_is_array(system))
+            return bad(c, "system", "system must be text or a list of blocks");
         text = join_text(c, system);
         if (text == NULL)
             return -1;
@@ -145,9 +147,22 @@ static int read_tools(struct api_call *c)
     const json_t *from = json_object_get(c->body, "tools"), *t;
     const json_t *choice = json_object_get(c->body, "tool_choice");
     const char *how = json_string_value(json_object_get(choice, "type"));
-    json_t *all = json_array();
+    json_t *all;
+    bool one = false;
     size_t i;
 
+    if (from != NULL && !json_is_null(from) && !json_is_array(from))
+        return bad(c, "tools", "tools must be a list");
+    if (choice != NULL && !json_is_null(choice) &&
+        (how == NULL || (strcmp(how, "auto") != 0 && strcmp(how, "any") != 0 &&
+                         strcmp(how, "tool") != 0 && strcmp(how, "none") != 0)))
+        return bad(c, "tool_choice",
+                   "tool_choice must be an object of type auto, any, tool or "
+                   "none");
+    if (hth__ask_bool(c, choice, "disable_parallel_tool_use", &one) != 0)
+        return -1;
+    c->ask->many_tools = !one;
+    all = json_array();
     json_object_set_new(c->body, "\x01tools", all);
     json_array_foreach(from, i, t)
     {
@@ -177,19 +192,17 @@ static int read_tools(struct api_call *c)
     return 0;
 }
 
+/* Budgets are not kept: a model thinks as long as it does. */
 static int read_thinking(struct api_call *c)
 {
-    const json_t *v = json_object_get(c->body, "thinking");
-    json_t *kwargs;
+    const json_t *v;
 
-    if (!json_is_object(v))
+    if (hth__ask_object(c, c->body, "thinking", &v) != 0)
+        return -1;
+    if (v == NULL)
         return 0;
-    kwargs = json_object();
-    json_object_set_new(c->body, "\x01kwargs", kwargs);
-    json_object_set_new(kwargs, "enable_thinking",
-                        json_boolean(!is_type(v, "disabled")));
-    c->ask->kwargs = kwargs;
-    return 0;
+    return hth__ask_variable(c, "enable_thinking",
+                             json_boolean(!is_type(v, "disabled")));
 }
 
 static int read_count(struct api_call *c)
@@ -216,6 +229,8 @@ static int read_body(struct api_call *c)
         hth__ask_stops(c, json_object_get(c->body, "stop_sequences"),
                        "stop_sequences") != 0 ||
         hth__ask_bool(c, c->body, "stream", &c->ask->stream) != 0 ||
+        hth__ask_format(c, json_object_get(c->body, "output_format"),
+                        "output_format") != 0 ||
         read_messages(c) != 0 || read_tools(c) != 0 || read_thinking(c) != 0)
         return -1;
     return hth__prompt_chat(c);
@@ -435,20 +450,22 @@ static void said(struct api_call *c)
     (void)c; /* what there is to answer was written while reading */
 }
 
-const struct api_dialect hth__dialect_messages = {.shape = SHAPE_ANTHROPIC,
-                                                  .stream_type =
-                                                      "text/event-stream",
-                                                  .id_prefix = "msg_",
-                                                  .chat = true,
-                                                  .read = read_body,
-                                                  .begin = on_begin,
-                                                  .piece = on_piece,
-                                                  .choice_end = on_choice_end,
-                                                  .end = on_end,
-                                                  .fail = on_fail};
+const struct api_dialect hth__dialect_messages = {
+    .shape = SHAPE_ANTHROPIC,
+    .stream_type = "text/event-stream",
+    .id_prefix = "msg_",
+    .chat = true,
+    .fields = &hth__fields_messages,
+    .read = read_body,
+    .begin = on_begin,
+    .piece = on_piece,
+    .choice_end = on_choice_end,
+    .end = on_end,
+    .fail = on_fail};
 
 const struct api_dialect hth__dialect_count = {.shape = SHAPE_ANTHROPIC,
                                                .id_prefix = "msg_",
                                                .instant = true,
+                                               .fields = &hth__fields_messages,
                                                .read = read_count,
                                                .end = said};

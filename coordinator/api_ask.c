@@ -50,14 +50,14 @@ int hth__ask_u32(struct api_call *c, const json_t *o, const char *name,
     return 0;
 }
 
-int hth__ask_refuse(struct api_call *c, const json_t *o,
-                    const char *const *names)
+int hth__ask_object(struct api_call *c, const json_t *o, const char *name,
+                    const json_t **out)
 {
-    for (; *names != NULL; names++)
-        if (field(o, *names) != NULL)
-            return hth__api_fault(&c->fault, "unsupported_parameter", *names,
-                                  "%s is not supported by this server", *names);
-    return 0;
+    *out = field(o, name);
+    if (*out == NULL || json_is_object(*out))
+        return 0;
+    return hth__api_fault(&c->fault, "invalid_value", name,
+                          "%s must be an object", name);
 }
 
 /* ---- sampling -------------------------------------------------------------
@@ -73,6 +73,7 @@ static const struct number numbers[] = {
     {"temperature", offsetof(struct hth_sampling, temperature), 0, 100},
     {"top_p", offsetof(struct hth_sampling, top_p), 0, 1},
     {"min_p", offsetof(struct hth_sampling, min_p), 0, 1},
+    {"typical_p", offsetof(struct hth_sampling, typical_p), 0, 1},
     {"frequency_penalty", offsetof(struct hth_sampling, frequency_penalty),
      -100, 100},
     {"presence_penalty", offsetof(struct hth_sampling, presence_penalty), -100,
@@ -204,45 +205,15 @@ static int read_bias(struct api_call *c, const json_t *o)
     return rc;
 }
 
-/* typical_p, mirostat and their like change the choice of tokens in ways this
- * sampler does not know; their neutral values are accepted. So do vLLM's
- * fields for the shape of an answer, which OpenAI's response_format says here.
- */
-static int refuse_samplers(struct api_call *c, const json_t *o)
+/* A count where -1 stands for another number: all of them. */
+static int read_count(struct api_call *c, const json_t *o, const char *name,
+                      uint32_t all, uint32_t *out)
 {
-    static const struct {
-        const char *name;
-        double neutral;
-    } others[] = {{"typical_p", 1},       {"mirostat", 0},
-                  {"xtc_probability", 0}, {"dry_multiplier", 0},
-                  {"dynatemp_range", 0},  {"tfs_z", 1},
-                  {"top_n_sigma", -1},    {"min_tokens", 0},
-                  {"length_penalty", 1},  {"n_keep", 0}};
-    static const char *const shapes[] = {
-        "guided_json",        "guided_regex",
-        "guided_choice",      "guided_grammar",
-        "stop_token_ids",     "bad_words",
-        "structured_outputs", "use_beam_search",
-        "prompt_logprobs",    NULL};
-    size_t i;
+    const json_t *v = field(o, name);
 
-    for (i = 0; i < sizeof others / sizeof others[0]; i++) {
-        const json_t *v = field(o, others[i].name);
-
-        if (v != NULL && json_number_value(v) != others[i].neutral)
-            return hth__api_fault(
-                &c->fault, "unsupported_parameter", others[i].name,
-                "%s is not supported by this server", others[i].name);
-    }
-    for (i = 0; shapes[i] != NULL; i++) {
-        const json_t *v = field(o, shapes[i]);
-
-        if (v != NULL && !json_is_false(v) &&
-            !(json_is_array(v) && json_array_size(v) == 0))
-            return hth__api_fault(&c->fault, "unsupported_parameter", shapes[i],
-                                  "%s is not supported by this server",
-                                  shapes[i]);
-    }
+    if (!json_is_integer(v) || json_integer_value(v) != -1)
+        return hth__ask_u32(c, o, name, out);
+    *out = all;
     return 0;
 }
 
@@ -252,9 +223,9 @@ int hth__ask_sampling(struct api_call *c, const json_t *o)
 
     if (read_numbers(c, o) != 0 || read_seed(c, o) != 0 ||
         read_bias(c, o) != 0 || read_priority(c, o) != 0 ||
-        refuse_samplers(c, o) != 0 ||
-        hth__ask_u32(c, o, "top_k", &s->top_k) != 0 ||
-        hth__ask_u32(c, o, "repeat_last_n", &s->repeat_last_n) != 0 ||
+        read_count(c, o, "top_k", 0, &s->top_k) != 0 ||
+        read_count(c, o, "repeat_last_n", c->a->o.ctx, &s->repeat_last_n) !=
+            0 ||
         hth__ask_bool(c, o, "ignore_eos", &c->ask->ignore_end) != 0 ||
         hth__ask_bool(c, o, "cache_prompt", &c->ask->reuse) != 0)
         return -1;
@@ -413,6 +384,7 @@ int hth__ask_format(struct api_call *c, const json_t *v, const char *param)
     }
     c->ask->constrained = true;
     c->ask->schema = schema;
+    c->ask->format_name = param;
     return 0;
 }
 
@@ -475,22 +447,50 @@ int hth__ask_tools(struct api_call *c, const json_t *o)
     return 0;
 }
 
-/* llama.cpp's own grammars, in GBNF. */
+/* llama.cpp's own: a grammar in GBNF, or a schema without OpenAI's wrapping. */
 int hth__ask_grammar(struct api_call *c, const json_t *o)
 {
-    const json_t *v = field(o, "grammar");
+    const json_t *v = field(o, "grammar"), *schema = field(o, "json_schema");
+    const char *name = v != NULL ? "grammar" : "json_schema";
 
-    if (v == NULL || (json_is_string(v) && json_string_length(v) == 0))
+    if (json_is_string(v) && json_string_length(v) == 0)
+        v = NULL;
+    if (v == NULL && schema == NULL)
         return 0;
-    if (!json_is_string(v))
+    if (v != NULL && !json_is_string(v))
         return hth__api_fault(&c->fault, "invalid_value", "grammar",
                               "grammar must be a string of GBNF");
-    if (c->ask->constrained)
-        return hth__api_fault(&c->fault, "invalid_value", "grammar",
-                              "grammar and response_format contradict each "
-                              "other");
+    if (schema != NULL && !json_is_object(schema) && !json_is_boolean(schema))
+        return hth__api_fault(&c->fault, "invalid_value", "json_schema",
+                              "json_schema must be a JSON schema");
+    if (c->ask->constrained || (v != NULL && schema != NULL))
+        return hth__api_fault(&c->fault, "invalid_value", name,
+                              "grammar, json_schema and response_format "
+                              "contradict each other");
     c->ask->grammar = json_string_value(v);
+    c->ask->schema = schema;
+    c->ask->format_name = name;
     c->ask->constrained = true;
+    return 0;
+}
+
+/* ---- variables of the template --------------------------------------------
+ */
+
+int hth__ask_variable(struct api_call *c, const char *name, json_t *v)
+{
+    json_t *own = json_object_get(c->body, "chat_template_kwargs");
+
+    if (!json_is_object(own)) {
+        own = json_object();
+        (void)json_object_set_new(c->body, "chat_template_kwargs", own);
+    }
+    c->ask->kwargs = own;
+    if (json_object_get(own, name) != NULL)
+        json_decref(v);
+    else if (json_object_set_new(own, name, v) != 0)
+        return hth__api_fault(&c->fault, "internal_error", NULL,
+                              "out of memory");
     return 0;
 }
 
@@ -499,11 +499,19 @@ int hth__ask_grammar(struct api_call *c, const json_t *o)
 
 int hth__ask_stream(struct api_call *c)
 {
-    const json_t *o = json_object_get(c->body, "stream_options");
+    struct api_ask *a = c->ask;
+    const json_t *o;
 
-    if (hth__ask_bool(c, c->body, "stream", &c->ask->stream) != 0)
-        return -1;
-    return hth__ask_bool(c, o, "include_usage", &c->ask->include_usage);
+    return hth__ask_bool(c, c->body, "stream", &a->stream) != 0 ||
+                   hth__ask_object(c, c->body, "stream_options", &o) != 0 ||
+                   hth__ask_bool(c, o, "include_usage", &a->include_usage) !=
+                       0 ||
+                   hth__ask_bool(c, o, "continuous_usage_stats",
+                                 &a->each_usage) != 0 ||
+                   hth__ask_bool(c, c->body, "timings_per_token",
+                                 &a->each_timings) != 0
+               ? -1
+               : 0;
 }
 
 int hth__ask_choices(struct api_call *c)

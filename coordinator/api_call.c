@@ -434,6 +434,8 @@ int hth__api_call_read(struct api_call *c, const char *text, size_t n)
     if (!json_is_object(c->body) && !c->d->list)
         return hth__api_fault(&c->fault, "invalid_json", NULL,
                               "the body must be a JSON object");
+    if (c->d->fields != NULL && hth__ask_fields(c, c->body, c->d->fields) != 0)
+        return -1;
     if (c->d->read(c) != 0 || (!c->d->instant && hth__ask_adapters(c) != 0))
         HTH_ASSERT(c->fault.http != 0);
     return c->fault.http != 0 ? -1 : 0;

@@ -9,17 +9,20 @@ static int read_completions(struct api_call *c)
 {
     static const char *const max[] = {"max_completion_tokens", "max_tokens",
                                       "n_predict", NULL};
-    static const char *const refused[] = {"suffix", "best_of_n", NULL};
     const json_t *b = c->body, *best = json_object_get(b, "best_of");
     struct api_ask *a = c->ask;
 
     a->tokens_max = 16; /* OpenAI's default here */
     a->prompt = json_object_get(b, "prompt");
+    a->suffix = json_object_get(b, "suffix");
+    if (json_is_null(a->suffix) ||
+        (json_is_string(a->suffix) && json_string_length(a->suffix) == 0))
+        a->suffix = NULL;
     if (a->prompt == NULL) /* OpenAI: "as if from the beginning" */
         return hth__api_fault(&c->fault, "invalid_value", "prompt",
                               "prompt is missing");
-    if (hth__ask_refuse(c, b, refused) != 0 || hth__ask_model(c, b) != 0 ||
-        hth__ask_sampling(c, b) != 0 || hth__ask_max(c, b, max) != 0 ||
+    if (hth__ask_model(c, b) != 0 || hth__ask_sampling(c, b) != 0 ||
+        hth__ask_max(c, b, max) != 0 ||
         hth__ask_stops(c, json_object_get(b, "stop"), "stop") != 0 ||
         hth__ask_logprobs(c, b) != 0 || hth__ask_choices(c) != 0 ||
         hth__ask_stream(c) != 0 || hth__ask_bool(c, b, "echo", &a->echo) != 0 ||
@@ -27,9 +30,15 @@ static int read_completions(struct api_call *c)
                         "response_format") != 0 ||
         hth__ask_grammar(c, b) != 0)
         return -1;
-    if (json_is_integer(best) && json_integer_value(best) != (json_int_t)a->n)
+    if (best != NULL && !json_is_null(best) &&
+        (!json_is_integer(best) ||
+         json_integer_value(best) != (json_int_t)a->n))
         return hth__api_fault(&c->fault, "unsupported_parameter", "best_of",
-                              "best_of is not supported by this server");
+                              "best_of must be as large as n: answers are "
+                              "not chosen among");
+    if (a->suffix != NULL && !json_is_string(a->suffix))
+        return hth__api_fault(&c->fault, "invalid_value", "suffix",
+                              "suffix must be a string");
     if (a->echo && a->logprobs > 0)
         return hth__api_fault(&c->fault, "unsupported_parameter", "echo",
                               "echo together with logprobs is not supported");
@@ -53,6 +62,43 @@ static json_t *take_entries(struct api_choice *ch)
     hth_buf_fini(&list);
     hth_buf_reset(&ch->logprobs);
     return all;
+}
+
+static uint32_t characters(const char *text)
+{
+    uint32_t n = 0;
+
+    for (; *text != '\0'; text++)
+        n += ((unsigned char)*text & 0xc0u) != 0x80u;
+    return n;
+}
+
+static const char *echo_of(const struct api_choice *ch)
+{
+    const struct api_call *c = ch->call;
+    const char *text = c->prompt_text[ch->index / c->ask->n];
+
+    return c->ask->echo && text != NULL ? text : "";
+}
+
+/* Where in the text each token begins, in characters. */
+static void put_offsets(struct hth_buf *b, struct api_choice *ch,
+                        const json_t *all)
+{
+    const json_t *one;
+    size_t i;
+
+    if (ch->offset == 0)
+        ch->offset = characters(echo_of(ch));
+    hth_json_key(b, "text_offset");
+    hth_put_u8(b, '[');
+    json_array_foreach(all, i, one)
+    {
+        hth_put_printf(b, "%s%u", i > 0 ? "," : "", ch->offset);
+        ch->offset +=
+            characters(json_string_value(json_object_get(one, "token")));
+    }
+    hth_put_u8(b, ']');
 }
 
 /* The entries of chat's shape, made column by column. */
@@ -99,7 +145,9 @@ static void put_logprobs(struct hth_buf *b, struct api_choice *ch)
         }
         hth_put_u8(b, '}');
     }
-    hth_put_printf(b, "]}");
+    hth_put_u8(b, ']');
+    put_offsets(b, ch, all);
+    hth_put_u8(b, '}');
     json_decref(all);
 }
 
@@ -114,14 +162,6 @@ static void put_head(struct hth_buf *b, const struct api_call *c)
     hth_json_field_number(b, "created", (double)c->created_s);
     hth_json_field(b, "model", c->a->o.model);
     hth__put_fingerprint(b, c);
-}
-
-static const char *echo_of(const struct api_choice *ch)
-{
-    const struct api_call *c = ch->call;
-    const char *text = c->prompt_text[ch->index / c->ask->n];
-
-    return c->ask->echo && text != NULL ? text : "";
 }
 
 static void put_choice(struct hth_buf *b, struct api_choice *ch,
@@ -151,6 +191,8 @@ static void send_chunk(struct api_choice *ch, const struct hth_str *text,
     hth_put_u8(&b, ']');
     if (ends && !c->ask->include_usage && c->ended == c->choices)
         hth__put_timings(&b, c);
+    else
+        hth__put_progress(&b, c);
     hth_put_u8(&b, '}');
     hth__api_event(c, NULL, &b);
     hth_buf_fini(&b);
@@ -229,6 +271,7 @@ const struct api_dialect hth__dialect_completions = {
     .shape = SHAPE_OPENAI,
     .stream_type = "text/event-stream",
     .id_prefix = "cmpl-",
+    .fields = &hth__fields_completions,
     .read = read_completions,
     .piece = on_piece,
     .choice_end = on_choice_end,

@@ -14,9 +14,10 @@ struct embed_ask {
 
 static int read_embeddings(struct api_call *c)
 {
-    const char *format =
-        json_string_value(json_object_get(c->body, "encoding_format"));
+    const json_t *v = json_object_get(c->body, "encoding_format");
     const json_t *dims = json_object_get(c->body, "dimensions");
+    const char *format =
+        json_is_null(v) || v == NULL ? "float" : json_string_value(v);
     struct embed_ask *own = calloc(1, sizeof *own);
 
     c->own = own;
@@ -24,19 +25,18 @@ static int read_embeddings(struct api_call *c)
         return hth__api_fault(&c->fault, "internal_error", NULL,
                               "out of memory");
     own->base64 = format != NULL && strcmp(format, "base64") == 0;
-    if (format != NULL && !own->base64 && strcmp(format, "float") != 0)
+    if (!own->base64 && (format == NULL || strcmp(format, "float") != 0))
         return hth__api_fault(&c->fault, "invalid_value", "encoding_format",
                               "encoding_format must be float or base64");
-    if (json_is_integer(dims) &&
-        json_integer_value(dims) != (json_int_t)c->a->o.spec->dim)
+    if (dims != NULL && !json_is_null(dims) &&
+        (!json_is_integer(dims) ||
+         json_integer_value(dims) != (json_int_t)c->a->o.spec->dim))
         return hth__api_fault(&c->fault, "unsupported_parameter", "dimensions",
                               "this model's embeddings have %u dimensions, "
                               "and cannot be cut",
                               c->a->o.spec->dim);
     c->ask->prompt = json_object_get(c->body, "input");
-    if (c->ask->prompt == NULL)
-        return hth__api_fault(&c->fault, "invalid_value", "input",
-                              "input is missing");
+    c->ask->prompt_name = "input";
     c->ask->tokens_max = 0;
     if (hth__ask_model(c, c->body) != 0 || hth__prompt_text(c) != 0)
         return -1;
@@ -103,5 +103,7 @@ static void on_end(struct api_call *c)
 const struct api_dialect hth__dialect_embeddings = {.shape = SHAPE_OPENAI,
                                                     .id_prefix = "embd-",
                                                     .embed = true,
+                                                    .fields =
+                                                        &hth__fields_embeddings,
                                                     .read = read_embeddings,
                                                     .end = on_end};

@@ -65,6 +65,22 @@ void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x)
 /* ---- models ---------------------------------------------------------------
  */
 
+double hth__model_params(const struct hth_api *a)
+{
+    double sum = 0;
+    size_t i;
+
+    for (i = 0; i < hth_gguf_tensor_count(a->o.gguf); i++) {
+        const struct hth_tensor *t = hth_gguf_tensor_at(a->o.gguf, i);
+        double n = 1;
+
+        for (uint32_t d = 0; d < t->dims; d++)
+            n *= (double)t->ne[d];
+        sum += n;
+    }
+    return sum;
+}
+
 /* name: an adapter's, or NULL for the model itself. */
 static void put_model(struct hth_buf *b, const struct hth_api *a,
                       const char *name)
@@ -89,6 +105,7 @@ static void put_model(struct hth_buf *b, const struct hth_api *a,
     hth_json_field_number(b, "n_ctx_train", a->o.spec->ctx_train);
     hth_json_field_number(b, "n_embd", a->o.spec->dim);
     hth_json_field_number(b, "n_layer", a->o.spec->layers);
+    hth_json_field_number(b, "n_params", hth__model_params(a));
     hth_json_field_number(b, "size", (double)hth_gguf_file_bytes(a->o.gguf));
     hth_put_printf(b, "}}");
 }

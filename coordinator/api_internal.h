@@ -53,12 +53,14 @@ struct api_ask {
     struct hth_sampling sampling;
     uint32_t n, tokens_max, logprobs; /* logprobs: as hth_request's */
     bool stream, include_usage, ignore_end, echo, cap_tokens;
-    bool reuse;   /* of cached prompts */
+    bool each_usage, each_timings; /* on every chunk of a stream */
+    bool reuse;                    /* of cached prompts */
     bool special; /* control tokens in prompt texts are meant */
     struct hth_str stop[HTH_STOPS_MAX];
     uint32_t stop_count;
     /* Of the body, borrowed from the call's json. */
-    const json_t *messages, *tools, *kwargs, *prompt, *schema;
+    const json_t *messages, *tools, *kwargs, *prompt, *schema, *suffix;
+    const char *prompt_name, *format_name; /* their fields, for faults */
     bool constrained; /* to schema (NULL: any object) or grammar */
     const char *grammar;
     enum ask_tools tool_choice;
@@ -68,6 +70,44 @@ struct api_ask {
     struct hth_lora_choice lora;
     bool many_tools, split_reasoning;
     int32_t priority;
+};
+
+/* ---- fields ---------------------------------------------------------------
+ */
+
+enum api_use {
+    USE_TAKEN,  /* an endpoint's reader looks at it */
+    USE_PASSED, /* harmless here: not looked at */
+    USE_REFUSED /* would change the answer: 400 with its name */
+};
+
+struct api_field {
+    const char *name; /* NULL: the end of a list */
+    enum api_use use;
+    const char *neutral; /* a value that is not refused, besides null, false
+                          * and what is empty; NULL: none */
+};
+
+/* The fields of one endpoint's body (api_fields.c). */
+struct api_fields {
+    const struct api_field *const *list;
+    uint32_t count;
+};
+
+extern const struct api_fields hth__fields_chat, hth__fields_completions,
+    hth__fields_embeddings, hth__fields_responses, hth__fields_messages,
+    hth__fields_ollama_chat, hth__fields_ollama_generate,
+    hth__fields_ollama_options, hth__fields_show, hth__fields_tokenize,
+    hth__fields_detokenize, hth__fields_template, hth__fields_lora;
+
+/* Names of unknown fields that the log has told, once each. */
+#define API_STRANGE_MAX 64u
+#define API_STRANGE_BYTES 48u
+
+struct api_strange {
+    pthread_mutex_t lock;
+    uint32_t count;
+    char name[API_STRANGE_MAX][API_STRANGE_BYTES];
 };
 
 /* ---- calls ----------------------------------------------------------------
@@ -87,8 +127,9 @@ struct api_choice {
     enum hth_generation_end end;
     int stop; /* index into the ask's, or -1 */
     struct hth_request_stats stats;
-    int part;       /* streams: enum hth_chat_part of the open block, or -1 */
-    uint32_t items; /* streams: blocks begun */
+    int part;        /* streams: enum hth_chat_part of the open block, or -1 */
+    uint32_t items;  /* streams: blocks begun */
+    uint32_t offset; /* completions: characters of the tokens told */
     const float *embedding; /* [dim], where asked for; with the end */
     struct hth_buf text, reasoning, tools; /* of a whole answer */
     struct hth_buf logprobs;               /* JSON entries, not yet told */
@@ -104,6 +145,7 @@ struct api_dialect {
     bool instant; /* nothing is generated: read and end are all */
     bool list;    /* the body is a list, not an object */
     bool embed;   /* hidden states instead of tokens */
+    const struct api_fields *fields; /* NULL: the body is no object */
     /* Pool thread: body to ask and prompts. -1 with the call's fault. */
     int (*read)(struct api_call *c);
     /* Streams: admitted, headers are out. May be NULL. */
@@ -174,8 +216,8 @@ void hth__api_event(struct api_call *c, const char *name,
 int hth__ask_sampling(struct api_call *c, const json_t *o);
 int hth__ask_model(struct api_call *c, const json_t *o);
 int hth__ask_stops(struct api_call *c, const json_t *v, const char *param);
-int hth__ask_refuse(struct api_call *c, const json_t *o,
-                    const char *const *names);
+int hth__ask_fields(struct api_call *c, const json_t *o,
+                    const struct api_fields *f); /* api_fields.c */
 int hth__ask_bool(struct api_call *c, const json_t *o, const char *name,
                   bool *out);
 int hth__ask_u32(struct api_call *c, const json_t *o, const char *name,
@@ -184,6 +226,11 @@ int hth__ask_max(struct api_call *c, const json_t *o, const char *const *names);
 int hth__ask_logprobs(struct api_call *c, const json_t *o);
 int hth__ask_format(struct api_call *c, const json_t *v, const char *param);
 int hth__ask_grammar(struct api_call *c, const json_t *o);
+/* A variable of the template, unless the request set it itself; takes v. */
+int hth__ask_variable(struct api_call *c, const char *name, json_t *v);
+/* The member must be an object; NULL in *out: missing or null. */
+int hth__ask_object(struct api_call *c, const json_t *o, const char *name,
+                    const json_t **out);
 int hth__ask_stream(struct api_call *c);  /* stream, stream_options */
 int hth__ask_choices(struct api_call *c); /* n */
 int hth__ask_tools(struct api_call *c, const json_t *o);
@@ -200,6 +247,10 @@ int hth__prompt_text(struct api_call *c);
 /* api_put.c: JSON that several dialects share. */
 void hth__put_usage(struct hth_buf *b, const struct api_call *c);
 void hth__put_timings(struct hth_buf *b, const struct api_call *c);
+/* Both as far as the call is, where each chunk is to have them. */
+void hth__put_progress(struct hth_buf *b, const struct api_call *c);
+/* {"content": entries, "refusal": null}, or null; the entries are told then. */
+void hth__put_chat_logprobs(struct hth_buf *b, struct api_choice *ch);
 void hth__put_logprobs(struct api_choice *ch,
                        const struct hth_generation_news *n);
 void hth__put_fingerprint(struct hth_buf *b, const struct api_call *c);
@@ -273,6 +324,7 @@ struct hth_api {
     struct api_call *calls;
     struct hth_rng rng;
     struct api_metrics metrics;
+    struct api_strange strange;
     pthread_mutex_t gate; /* guards closing; held while the engine is given a
                              generation */
     bool closing;

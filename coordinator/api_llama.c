@@ -1,11 +1,14 @@
 /* api_llama.c - llama.cpp's extras: tokenize and detokenize (in vLLM's shape
- * too), apply-template, props. */
+ * too), apply-template, props, slots. */
 #include <string.h>
 
+#include "base/version.h"
 #include "coordinator/api_serve.h"
 #include "model/json_write.h"
+#include "model/utf8.h"
 
 #define PIECE_BYTES_MAX 512u
+#define SLOTS_BYTES_MAX (1u << 20)
 
 /* ---- tokenize -------------------------------------------------------------
  */
@@ -16,7 +19,14 @@ static void put_token(struct hth_buf *b, const struct api_call *c, uint32_t id)
     size_t n = hth_token_bytes(c->a->o.tokenizer, id, true, text, sizeof text);
 
     hth_put_printf(b, "{\"id\":%u,\"piece\":", id);
-    hth_json_string(b, text, n);
+    if (hth_utf8_valid((const uint8_t *)text, n) == n) {
+        hth_json_string(b, text, n);
+    } else { /* no characters: the bytes, as llama.cpp has it */
+        for (size_t i = 0; i < n; i++)
+            hth_put_printf(b, "%c%u", i == 0 ? '[' : ',',
+                           (unsigned char)text[i]);
+        hth_put_u8(b, ']');
+    }
     hth_put_u8(b, '}');
 }
 
@@ -82,7 +92,8 @@ static int read_tokenize(struct api_call *c)
     if (vllm)
         v = json_object_get(b, "prompt");
     if (!json_is_string(v))
-        return hth__api_fault(&c->fault, "invalid_value", "content",
+        return hth__api_fault(&c->fault, "invalid_value",
+                              v != NULL && vllm ? "prompt" : "content",
                               "content (or prompt) must be a string");
     if (hth__ask_bool(c, b, vllm ? "add_special_tokens" : "add_special",
                       &add) != 0 ||
@@ -142,10 +153,7 @@ static int read_detokenize(struct api_call *c)
 static int read_template(struct api_call *c)
 {
     struct hth_chat_input in = {
-        .messages = json_object_get(c->body, "messages"),
-        .tools = json_object_get(c->body, "tools"),
-        .kwargs = json_object_get(c->body, "chat_template_kwargs"),
-        .generate = true};
+        .messages = json_object_get(c->body, "messages"), .generate = true};
     struct hth_chat_prompt p;
     struct hth_err err = {0};
     int status;
@@ -154,12 +162,11 @@ static int read_template(struct api_call *c)
         return hth__api_fault(&c->fault, "invalid_value", "messages",
                               "messages must be a list with at least one "
                               "message");
-    if (!json_is_array(in.tools))
-        in.tools = NULL;
-    if (!json_is_object(in.kwargs))
-        in.kwargs = NULL;
-    if (hth__ask_bool(c, c->body, "add_generation_prompt", &in.generate) != 0)
+    if (hth__ask_tools(c, c->body) != 0 ||
+        hth__ask_object(c, c->body, "chat_template_kwargs", &in.kwargs) != 0 ||
+        hth__ask_bool(c, c->body, "add_generation_prompt", &in.generate) != 0)
         return -1;
+    in.tools = c->ask->tools;
     hth_chat_prompt_init(&p);
     status = hth_chat_render(c->a->chat, &in, &p, &err);
     if (status == HTH_OK) {
@@ -182,21 +189,42 @@ static void said(struct api_call *c)
 const struct api_dialect hth__dialect_tokenize = {.shape = SHAPE_OPENAI,
                                                   .id_prefix = "",
                                                   .instant = true,
+                                                  .fields =
+                                                      &hth__fields_tokenize,
                                                   .read = read_tokenize,
                                                   .end = said};
 const struct api_dialect hth__dialect_detokenize = {.shape = SHAPE_OPENAI,
                                                     .id_prefix = "",
                                                     .instant = true,
+                                                    .fields =
+                                                        &hth__fields_detokenize,
                                                     .read = read_detokenize,
                                                     .end = said};
 const struct api_dialect hth__dialect_template = {.shape = SHAPE_OPENAI,
                                                   .id_prefix = "",
                                                   .instant = true,
+                                                  .fields =
+                                                      &hth__fields_template,
                                                   .read = read_template,
                                                   .end = said};
 
 /* ---- props ----------------------------------------------------------------
  */
+
+static void put_special(struct hth_buf *b, const struct hth_api *a,
+                        const char *name,
+                        uint32_t (*which)(const struct hth_tokenizer *))
+{
+    const struct hth_tokenizer *t = a->o.tokenizer;
+    uint32_t id = t != NULL ? which(t) : HTH_TOKEN_NONE;
+    char text[PIECE_BYTES_MAX];
+    size_t n = 0;
+
+    if (id != HTH_TOKEN_NONE)
+        n = hth_token_bytes(t, id, true, text, sizeof text);
+    hth_json_key(b, name);
+    hth_json_string(b, text, n);
+}
 
 void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x)
 {
@@ -213,14 +241,64 @@ void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x)
     hth_json_field_number(&b, "top_k", s.top_k);
     hth_json_field_number(&b, "top_p", (double)s.top_p);
     hth_json_field_number(&b, "min_p", (double)s.min_p);
+    hth_json_field_number(&b, "typical_p", (double)s.typical_p);
     hth_json_field_number(&b, "repeat_penalty", (double)s.repeat_penalty);
     hth_json_field_number(&b, "repeat_last_n", s.repeat_last_n);
     hth_put_printf(&b, "}}");
-    hth_json_field_number(&b, "total_slots", HTH_SEQS_MAX);
+    hth_json_field_number(&b, "total_slots", a->o.parallel);
     hth_json_field(&b, "model_path", a->o.model);
     hth_json_field(&b, "chat_template", hth_chat_source(a->chat));
     hth_json_field(&b, "chat_template_problem", hth_chat_problem(a->chat));
     hth_json_field_number(&b, "n_ctx", a->o.ctx);
-    hth_put_u8(&b, '}');
+    put_special(&b, a, "bos_token", hth_tokenizer_bos);
+    put_special(&b, a, "eos_token", hth_tokenizer_eos);
+    hth_json_field(&b, "build_info", "hearth " HTH_VERSION);
+    hth_put_printf(&b, ",\"modalities\":{\"vision\":false,\"audio\":false}}");
+    hth__api_reply_json(x, &b);
+}
+
+/* ---- slots ----------------------------------------------------------------
+ */
+
+/* Never the prompt or the answer: only how far they are. */
+static void put_slot(struct hth_buf *b, const struct api_choice *ch,
+                     uint32_t id)
+{
+    const struct api_call *c = ch->call;
+
+    hth_put_printf(b,
+                   "{\"id\":%u,\"n_ctx\":%u,\"is_processing\":true,"
+                   "\"id_task\":",
+                   id, c->a->o.ctx);
+    hth_json_cstr(b, c->id);
+    hth_json_field(b, "request_id", hth_http_id(c->x));
+    hth_put_printf(b,
+                   ",\"n_prompt\":%zu,\"n_prompt_processed\":%u,"
+                   "\"next_token\":{\"has_next_token\":true,"
+                   "\"n_decoded\":%u}}",
+                   c->prompt[ch->index / c->ask->n].count,
+                   ch->tokens > 0 ? c->prefill_total : c->prefill_done,
+                   ch->tokens);
+}
+
+void hth__serve_slots(struct hth_api *a, struct hth_http_exchange *x)
+{
+    const struct api_call *c;
+    struct hth_buf b;
+    uint32_t n = 0;
+
+    hth_buf_init(&b, SLOTS_BYTES_MAX);
+    hth_put_u8(&b, '[');
+    for (c = a->calls; c != NULL; c = c->next)
+        for (uint32_t i = 0; i < c->choices && !c->working; i++)
+            if (!c->choice[i].ended &&
+                (c->choice[i].tokens > 0 || c->prefill_done > 0)) {
+                hth_put_printf(&b, n > 0 ? "," : "");
+                put_slot(&b, &c->choice[i], n++);
+            }
+    for (; n < a->o.parallel; n++)
+        hth_put_printf(&b, "%s{\"id\":%u,\"n_ctx\":%u,\"is_processing\":false}",
+                       n > 0 ? "," : "", n, a->o.ctx);
+    hth_put_u8(&b, ']');
     hth__api_reply_json(x, &b);
 }

@@ -224,11 +224,14 @@ const struct api_dialect hth__dialect_lora_scales = {.shape = SHAPE_OPENAI,
 const struct api_dialect hth__dialect_lora_load = {.shape = SHAPE_OPENAI,
                                                    .id_prefix = "",
                                                    .instant = true,
+                                                   .fields = &hth__fields_lora,
                                                    .read = read_load,
                                                    .end = said};
 const struct api_dialect hth__dialect_lora_unload = {.shape = SHAPE_OPENAI,
                                                      .id_prefix = "",
                                                      .instant = true,
+                                                     .fields =
+                                                         &hth__fields_lora,
                                                      .read = read_unload,
                                                      .end = said};
 
@@ -278,7 +281,8 @@ int hth__ask_adapters(struct api_call *c)
     int status;
 
     if (l == NULL) {
-        if (list == NULL || json_is_null(list) || json_array_size(list) == 0)
+        if (list == NULL || json_is_null(list) ||
+            (json_is_array(list) && json_array_size(list) == 0))
             return 0;
         return hth__api_fault(&c->fault, "invalid_value", "lora",
                               "there are no adapters here; start the "

@@ -33,7 +33,8 @@ static int read_options(struct api_call *c)
     if (!json_is_object(o))
         return hth__api_fault(&c->fault, "invalid_value", "options",
                               "options must be an object");
-    if (hth__ask_sampling(c, o) != 0 || hth__ask_max(c, o, max) != 0 ||
+    if (hth__ask_fields(c, o, &hth__fields_ollama_options) != 0 ||
+        hth__ask_sampling(c, o) != 0 || hth__ask_max(c, o, max) != 0 ||
         hth__ask_stops(c, json_object_get(o, "stop"), "stop") != 0 ||
         hth__ask_u32(c, o, "num_ctx", &ctx) != 0)
         return -1;
@@ -59,24 +60,18 @@ static int read_format(struct api_call *c)
                               "format must be \"json\" or a JSON schema");
     c->ask->constrained = true;
     c->ask->schema = json_is_object(v) ? v : NULL;
+    c->ask->format_name = "format";
     return 0;
 }
 
 /* think becomes a variable of the template. */
 static int read_think(struct api_call *c)
 {
-    json_t *v = json_object_get(c->body, "think"), *kwargs;
+    json_t *v = json_object_get(c->body, "think");
 
-    if (v == NULL || json_is_null(v))
-        return 0;
-    kwargs = json_object();
-    json_object_set_new(c->body, "\x01kwargs", kwargs);
     if (json_is_boolean(v))
-        json_object_set(kwargs, "enable_thinking", v);
-    else
-        json_object_set(kwargs, "reasoning_effort", v);
-    c->ask->kwargs = kwargs;
-    return 0;
+        return hth__ask_variable(c, "enable_thinking", json_incref(v));
+    return hth__ask_effort(c, v, "think");
 }
 
 static int read_common(struct api_call *c)
@@ -91,6 +86,7 @@ static int read_common(struct api_call *c)
     c->ask->cap_tokens = true;
     return hth__ask_model(c, c->body) != 0 || read_options(c) != 0 ||
                    read_format(c) != 0 || read_think(c) != 0 ||
+                   hth__ask_logprobs(c, c->body) != 0 ||
                    hth__ask_bool(c, c->body, "stream", &c->ask->stream) != 0
                ? -1
                : 0;
@@ -112,6 +108,10 @@ static int read_chat(struct api_call *c)
             return hth__api_fault(&c->fault, "unsupported_parameter", "images",
                                   "images are not supported by this model");
     }
+    if (c->ask->messages != NULL && !json_is_null(c->ask->messages) &&
+        !json_is_array(c->ask->messages))
+        return hth__api_fault(&c->fault, "invalid_value", "messages",
+                              "messages must be a list");
     if (json_array_size(c->ask->messages) == 0)
         return 0; /* "load the model": it is */
     return hth__prompt_chat(c);
@@ -132,29 +132,41 @@ static int messages_of_prompt(struct api_call *c)
     return hth__prompt_chat(c);
 }
 
+/* system and suffix: texts, where there are any. */
+static int read_texts(struct api_call *c, const json_t **suffix)
+{
+    static const char *const names[] = {"system", "suffix"};
+    size_t i;
+
+    for (i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(c->body, names[i]);
+
+        if (v != NULL && !json_is_null(v) && !json_is_string(v))
+            return hth__api_fault(&c->fault, "invalid_value", names[i],
+                                  "%s must be a string", names[i]);
+        *suffix = json_string_length(v) > 0 ? v : NULL;
+    }
+    return 0;
+}
+
 static int read_generate(struct api_call *c)
 {
-    static const char *const refused[] = {"suffix", "template", "context",
-                                          NULL};
     const json_t *prompt = json_object_get(c->body, "prompt");
     bool raw = false;
 
     if (read_common(c) != 0)
         return -1;
     ((struct ollama_ask *)c->own)->generate = true;
-    if (json_array_size(json_object_get(c->body, "images")) > 0)
-        return hth__api_fault(&c->fault, "unsupported_parameter", "images",
-                              "images are not supported by this model");
     if (prompt == NULL ||
         (json_is_string(prompt) && json_string_length(prompt) == 0))
         return 0;
     if (!json_is_string(prompt))
         return hth__api_fault(&c->fault, "invalid_value", "prompt",
                               "prompt must be a string");
-    if (hth__ask_refuse(c, c->body, refused) != 0 ||
-        hth__ask_bool(c, c->body, "raw", &raw) != 0)
+    if (hth__ask_bool(c, c->body, "raw", &raw) != 0 ||
+        read_texts(c, &c->ask->suffix) != 0)
         return -1;
-    if (!raw)
+    if (!raw && c->ask->suffix == NULL)
         return messages_of_prompt(c);
     c->ask->prompt = prompt;
     c->ask->special = true;
@@ -229,12 +241,24 @@ static void put_piece(struct hth_buf *b, const struct api_call *c,
         hth_put_u8(b, '}');
 }
 
+/* Entries in OpenAI's form; those at the end go with the last line. */
+static void put_logprobs(struct hth_buf *b, struct api_choice *ch)
+{
+    if (ch->logprobs.len == 0)
+        return;
+    hth_put_printf(b, ",\"logprobs\":[");
+    hth_put_bytes(b, ch->logprobs.data, ch->logprobs.len);
+    hth_put_u8(b, ']');
+    hth_buf_reset(&ch->logprobs);
+}
+
 static void on_piece(struct api_choice *ch, const struct hth_chat_piece *p)
 {
     struct hth_buf *b = &ch->call->out;
 
     put_head(b, ch->call);
     put_piece(b, ch->call, p);
+    put_logprobs(b, ch);
     hth_put_printf(b, ",\"done\":false}\n");
 }
 
@@ -306,6 +330,8 @@ static void on_end(struct api_call *c)
         put_piece(b, c, &none);
     else
         put_whole(b, c);
+    if (c->choices > 0)
+        put_logprobs(b, &c->choice[0]);
     put_done(b, c);
     hth_put_printf(b, "\n");
 }
@@ -321,6 +347,7 @@ const struct api_dialect hth__dialect_ollama_chat = {
     .stream_type = "application/x-ndjson",
     .id_prefix = "",
     .chat = true,
+    .fields = &hth__fields_ollama_chat,
     .read = read_chat,
     .piece = on_piece,
     .choice_end = on_choice_end,
@@ -332,6 +359,7 @@ const struct api_dialect hth__dialect_ollama_generate = {
     .stream_type = "application/x-ndjson",
     .id_prefix = "",
     .chat = true,
+    .fields = &hth__fields_ollama_generate,
     .read = read_generate,
     .piece = on_piece,
     .choice_end = on_choice_end,
@@ -351,14 +379,17 @@ void hth__serve_ollama_version(struct hth_api *a, struct hth_http_exchange *x)
     hth__api_reply_json(x, &b);
 }
 
-static void put_string_key(struct hth_buf *b, const struct hth_api *a,
-                           const char *field, const char *key)
+/* As people say it: 8.0B, 270.00M. */
+static void put_size(struct hth_buf *b, const struct hth_api *a)
 {
-    struct hth_str v = {"", 0};
+    double n = hth__model_params(a);
+    char text[32];
 
-    (void)hth_gguf_string(a->o.gguf, key, &v, NULL);
-    hth_json_key(b, field);
-    hth_json_string(b, v.p, v.n);
+    if (n >= 1e9)
+        snprintf(text, sizeof text, "%.1fB", n / 1e9);
+    else
+        snprintf(text, sizeof text, "%.2fM", n / 1e6);
+    hth_json_field(b, "parameter_size", text);
 }
 
 static const char *quantization(const struct hth_api *a)
@@ -377,7 +408,7 @@ static void put_details(struct hth_buf *b, const struct hth_api *a)
     hth_put_printf(b, ",\"families\":[");
     hth_json_cstr(b, a->o.spec->arch->name);
     hth_put_u8(b, ']');
-    put_string_key(b, a, "parameter_size", "general.size_label");
+    put_size(b, a);
     hth_json_field(b, "quantization_level", quantization(a));
     hth_put_u8(b, '}');
 }
@@ -438,6 +469,7 @@ static void put_info(struct hth_buf *b, const struct hth_api *a)
     hth_json_key(b, "model_info");
     hth_put_u8(b, '{');
     hth_json_field(b, "general.architecture", arch);
+    hth_json_field_number(b, "general.parameter_count", hth__model_params(a));
     hth_put_printf(b, ",\"%s.context_length\":%u", arch, a->o.ctx);
     hth_put_printf(b, ",\"%s.embedding_length\":%u", arch, s->dim);
     hth_put_printf(b, ",\"%s.block_count\":%u", arch, s->layers);
@@ -452,7 +484,10 @@ static int read_show(struct api_call *c)
     struct hth_buf *b = &c->out;
     json_t *name = json_object_get(c->body, "name");
 
-    if (json_object_get(c->body, "model") == NULL && json_is_string(name))
+    if (name != NULL && !json_is_null(name) && !json_is_string(name))
+        return hth__api_fault(&c->fault, "invalid_value", "name",
+                              "name must be a string");
+    if (json_object_get(c->body, "model") == NULL && name != NULL)
         json_object_set(c->body, "model", name);
     if (hth__ask_model(c, c->body) != 0)
         return -1;
@@ -479,6 +514,8 @@ static void said(struct api_call *c)
 const struct api_dialect hth__dialect_ollama_show = {.shape = SHAPE_OLLAMA,
                                                      .id_prefix = "",
                                                      .instant = true,
+                                                     .fields =
+                                                         &hth__fields_show,
                                                      .read = read_show,
                                                      .end = said};
 

@@ -8,32 +8,47 @@
 /* ---- the body -------------------------------------------------------------
  */
 
+/* Some models think less where their template is told so; "none" is told to
+ * those, too, that only know whether to think. */
+int hth__ask_effort(struct api_call *c, const json_t *v, const char *param)
+{
+    const char *effort = json_string_value(v);
+
+    if (v == NULL || json_is_null(v))
+        return 0;
+    if (effort == NULL)
+        return hth__api_fault(&c->fault, "invalid_value", param,
+                              "%s must be a string", param);
+    if (strcmp(effort, "none") == 0 &&
+        hth__ask_variable(c, "enable_thinking", json_false()) != 0)
+        return -1;
+    return hth__ask_variable(c, "reasoning_effort", json_string(effort));
+}
+
 /* Effort and thinking are the template's business: they become its
  * variables. */
 static int read_reasoning(struct api_call *c)
 {
-    json_t *kwargs = json_object_get(c->body, "chat_template_kwargs");
-    json_t *effort = json_object_get(c->body, "reasoning_effort");
-    const char *format =
-        json_string_value(json_object_get(c->body, "reasoning_format"));
+    static const char *const apart[] = {"auto", "deepseek", "deepseek-legacy",
+                                        "parsed", "none"};
+    const json_t *v = json_object_get(c->body, "reasoning_format");
+    const char *format = json_string_value(v);
+    uint32_t i = 0, n = sizeof apart / sizeof apart[0];
 
-    if (kwargs != NULL && !json_is_null(kwargs) && !json_is_object(kwargs))
-        return hth__api_fault(&c->fault, "invalid_value",
-                              "chat_template_kwargs",
-                              "chat_template_kwargs must be an object");
-    if (effort != NULL && !json_is_null(effort) && !json_is_string(effort))
-        return hth__api_fault(&c->fault, "invalid_value", "reasoning_effort",
-                              "reasoning_effort must be a string");
-    if (json_is_string(effort)) {
-        if (!json_is_object(kwargs)) {
-            kwargs = json_object();
-            json_object_set_new(c->body, "chat_template_kwargs", kwargs);
-        }
-        json_object_set(kwargs, "reasoning_effort", effort);
-    }
-    if (json_is_object(kwargs))
-        c->ask->kwargs = kwargs;
-    c->ask->split_reasoning = format == NULL || strcmp(format, "none") != 0;
+    if (hth__ask_object(c, c->body, "chat_template_kwargs", &c->ask->kwargs) !=
+            0 ||
+        hth__ask_effort(c, json_object_get(c->body, "reasoning_effort"),
+                        "reasoning_effort") != 0)
+        return -1;
+    if (v == NULL || json_is_null(v))
+        return 0;
+    while (i < n && (format == NULL || strcmp(format, apart[i]) != 0))
+        i++;
+    if (i == n)
+        return hth__api_fault(&c->fault, "invalid_value", "reasoning_format",
+                              "reasoning_format must be auto, deepseek or "
+                              "none");
+    c->ask->split_reasoning = i + 1 < n;
     return 0;
 }
 
@@ -43,6 +58,9 @@ static int read_modalities(struct api_call *c)
     const json_t *all = json_object_get(c->body, "modalities"), *v;
     size_t i;
 
+    if (all != NULL && !json_is_null(all) && !json_is_array(all))
+        return hth__api_fault(&c->fault, "invalid_value", "modalities",
+                              "modalities must be a list");
     json_array_foreach(all, i, v)
     {
         const char *name = json_string_value(v);
@@ -58,16 +76,13 @@ static int read_modalities(struct api_call *c)
 
 static int read_chat(struct api_call *c)
 {
-    static const char *const refused[] = {"functions", "function_call",
-                                          "audio",     "web_search_options",
-                                          "num_ctx",   NULL};
     static const char *const max[] = {"max_completion_tokens", "max_tokens",
                                       "n_predict", NULL};
     const json_t *b = c->body;
 
     c->ask->messages = json_object_get(b, "messages");
-    if (hth__ask_refuse(c, b, refused) != 0 || hth__ask_model(c, b) != 0 ||
-        hth__ask_sampling(c, b) != 0 || hth__ask_max(c, b, max) != 0 ||
+    if (hth__ask_model(c, b) != 0 || hth__ask_sampling(c, b) != 0 ||
+        hth__ask_max(c, b, max) != 0 ||
         hth__ask_stops(c, json_object_get(b, "stop"), "stop") != 0 ||
         hth__ask_logprobs(c, b) != 0 || hth__ask_choices(c) != 0 ||
         hth__ask_stream(c) != 0 || hth__ask_tools(c, b) != 0 ||
@@ -128,20 +143,6 @@ static void put_delta(struct hth_buf *b, struct api_choice *ch,
     hth_put_u8(b, '}');
 }
 
-/* Entries go with the text they belong to, or with the end. */
-static void put_logprobs(struct hth_buf *b, struct api_choice *ch)
-{
-    hth_json_key(b, "logprobs");
-    if (ch->logprobs.len == 0) {
-        hth_put_printf(b, "null");
-        return;
-    }
-    hth_put_printf(b, "{\"content\":[");
-    hth_put_bytes(b, ch->logprobs.data, ch->logprobs.len);
-    hth_put_printf(b, "],\"refusal\":null}");
-    hth_buf_reset(&ch->logprobs);
-}
-
 /* p NULL: the end, an empty delta with the reason. */
 static void put_chunk(struct hth_buf *b, struct api_choice *ch,
                       const struct hth_chat_piece *p)
@@ -149,7 +150,8 @@ static void put_chunk(struct hth_buf *b, struct api_choice *ch,
     put_head(b, ch->call, "chat.completion.chunk");
     hth_put_printf(b, ",\"choices\":[{\"index\":%u", ch->index);
     put_delta(b, ch, p);
-    put_logprobs(b, ch);
+    /* Entries go with the text they belong to, or with the end. */
+    hth__put_chat_logprobs(b, ch);
     hth_json_key(b, "finish_reason");
     if (p == NULL)
         hth_json_cstr(b, hth__finish_reason(ch));
@@ -164,6 +166,7 @@ static void send_chunk(struct api_choice *ch, const struct hth_chat_piece *p)
 
     hth_buf_init(&b, HTH_REQUEST_EVENTS_BYTES_MAX);
     put_chunk(&b, ch, p);
+    hth__put_progress(&b, ch->call);
     hth_put_u8(&b, '}');
     hth__api_event(ch->call, NULL, &b);
     hth_buf_fini(&b);
@@ -195,6 +198,8 @@ static void on_choice_end(struct api_choice *ch)
     put_chunk(&b, ch, NULL);
     if (!c->ask->include_usage && c->ended == c->choices)
         hth__put_timings(&b, c);
+    else
+        hth__put_progress(&b, c);
     hth_put_u8(&b, '}');
     hth__api_event(c, NULL, &b);
     hth_buf_fini(&b);
@@ -282,7 +287,7 @@ static void on_end(struct api_call *c)
     for (i = 0; i < c->choices; i++) {
         hth_put_printf(b, "%s{\"index\":%u", i > 0 ? "," : "", i);
         put_message(b, &c->choice[i]);
-        put_logprobs(b, &c->choice[i]);
+        hth__put_chat_logprobs(b, &c->choice[i]);
         hth_json_field(b, "finish_reason", hth__finish_reason(&c->choice[i]));
         hth_put_u8(b, '}');
     }
@@ -297,6 +302,7 @@ const struct api_dialect hth__dialect_chat = {.shape = SHAPE_OPENAI,
                                                   "text/event-stream",
                                               .id_prefix = "chatcmpl-",
                                               .chat = true,
+                                              .fields = &hth__fields_chat,
                                               .read = read_chat,
                                               .piece = on_piece,
                                               .choice_end = on_choice_end,

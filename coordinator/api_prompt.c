@@ -42,6 +42,16 @@ static int fail(struct api_call *c, int status, const struct hth_err *err,
 /* ---- the constraint -------------------------------------------------------
  */
 
+/* A model that thinks first does so before what it is held to. */
+static int open_grammar(struct api_call *c, struct hth_buf *text,
+                        struct hth_err *err)
+{
+    if (c->reasoning && hth_chat_reason_first(c->a->chat, text) != HTH_OK)
+        return hth_fail(err, HTH_ELIMIT, "the grammar is too large");
+    return hth_grammar_open(
+        &c->grammar, (struct hth_str){hth_buf_cstr(text), text->len}, err);
+}
+
 static int compile_tools(struct api_call *c, struct hth_err *err)
 {
     struct hth_chat_choice choice = {.tools = c->ask->tools,
@@ -53,8 +63,20 @@ static int compile_tools(struct api_call *c, struct hth_err *err)
     hth_buf_init(&text, HTH_CONTROL_BYTES_MAX);
     status = hth_chat_tool_grammar(c->a->chat, &choice, &text, err);
     if (status == HTH_OK)
-        status = hth_grammar_open(
-            &c->grammar, (struct hth_str){hth_buf_cstr(&text), text.len}, err);
+        status = open_grammar(c, &text, err);
+    hth_buf_fini(&text);
+    return status;
+}
+
+static int compile_schema(struct api_call *c, struct hth_err *err)
+{
+    struct hth_buf text;
+    int status;
+
+    hth_buf_init(&text, HTH_GRAMMAR_BYTES_MAX);
+    status = hth_schema_to_gbnf(c->ask->schema, &text, err);
+    if (status == HTH_OK)
+        status = open_grammar(c, &text, err);
     hth_buf_fini(&text);
     return status;
 }
@@ -64,7 +86,8 @@ static int compile_tools(struct api_call *c, struct hth_err *err)
 static int compile(struct api_call *c)
 {
     struct api_ask *a = c->ask;
-    const char *param = "response_format";
+    const char *param =
+        a->format_name != NULL ? a->format_name : "response_format";
     struct hth_err err = {0};
     int status = HTH_OK;
 
@@ -83,7 +106,7 @@ static int compile(struct api_call *c)
             &c->grammar, (struct hth_str){a->grammar, strlen(a->grammar)},
             &err);
     } else if (a->constrained) {
-        status = hth_grammar_open_schema(&c->grammar, a->schema, &err);
+        status = compile_schema(c, &err);
     }
     return status == HTH_OK ? 0 : fail(c, status, &err, param);
 }
@@ -137,8 +160,6 @@ int hth__prompt_chat(struct api_call *c)
 
     if (check_messages(c) != 0)
         return -1;
-    if (compile(c) != 0)
-        return -1;
     hth_chat_prompt_init(&p);
     status = hth_chat_render(c->a->chat, &in, &p, &err);
     if (status == HTH_OK)
@@ -150,7 +171,7 @@ int hth__prompt_chat(struct api_call *c)
     hth_chat_prompt_fini(&p);
     if (status != HTH_OK)
         return fail(c, status, &err, "messages");
-    return check_context(c, "messages");
+    return compile(c) != 0 ? -1 : check_context(c, "messages");
 }
 
 /* ---- plain prompts --------------------------------------------------------
@@ -161,6 +182,79 @@ static int push(struct api_call *c, struct hth_tokens *t, uint32_t id)
     if (hth_tokens_push(t, id) == HTH_OK)
         return 0;
     return hth__api_fault(&c->fault, "internal_error", NULL, "out of memory");
+}
+
+/* What a model that fills in the middle knows its parts by. */
+struct middle {
+    uint32_t prefix, suffix, answer; /* tokens */
+};
+
+/* The token that a key of the file names, or that a text is. */
+static bool find_mark(const struct hth_api *a, const char *key,
+                      const char *text, uint32_t *out)
+{
+    struct hth_tokens ids = {0};
+    bool found = hth_gguf_u32(a->o.gguf, key, out, NULL) == HTH_OK &&
+                 *out < hth_tokenizer_vocab(a->o.tokenizer);
+
+    if (!found &&
+        hth_tokenize(a->o.tokenizer, (struct hth_str){text, strlen(text)}, true,
+                     &ids, NULL) == HTH_OK &&
+        ids.count == 1) {
+        *out = ids.ids[0];
+        found = true;
+    }
+    hth_tokens_fini(&ids);
+    return found;
+}
+
+/* Bavarian et al. 2022, in the order prefix, suffix, middle. */
+static bool find_middle(const struct hth_api *a, struct middle *m)
+{
+    static const char *const marks[][3] = {
+        {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},
+        {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
+        {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},
+        {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},
+        {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"}};
+    size_t i;
+
+    for (i = 0; i < sizeof marks / sizeof marks[0]; i++)
+        if (find_mark(a, "tokenizer.ggml.fim_pre_token_id", marks[i][0],
+                      &m->prefix) &&
+            find_mark(a, "tokenizer.ggml.fim_suf_token_id", marks[i][1],
+                      &m->suffix) &&
+            find_mark(a, "tokenizer.ggml.fim_mid_token_id", marks[i][2],
+                      &m->answer))
+            return true;
+    return false;
+}
+
+/* The prompt goes on up to a text that is given, too. */
+static int add_between(struct api_call *c, struct hth_str before,
+                       struct hth_tokens *to)
+{
+    const json_t *v = c->ask->suffix;
+    struct hth_str after = {json_string_value(v), json_string_length(v)};
+    const struct hth_tokenizer *t = c->a->o.tokenizer;
+    struct hth_err err = {0};
+    struct middle m;
+    int status;
+
+    if (!find_middle(c->a, &m))
+        return hth__api_fault(&c->fault, "unsupported_parameter", "suffix",
+                              "suffix is not supported by this model: it has "
+                              "no tokens for filling in the middle");
+    if (push(c, to, m.prefix) != 0)
+        return -1;
+    status = hth_tokenize(t, before, c->ask->special, to, &err);
+    if (status == HTH_OK && push(c, to, m.suffix) != 0)
+        return -1;
+    if (status == HTH_OK)
+        status = hth_tokenize(t, after, c->ask->special, to, &err);
+    if (status != HTH_OK)
+        return fail(c, status, &err, "suffix");
+    return push(c, to, m.answer);
 }
 
 static int add_text(struct api_call *c, const json_t *v)
@@ -181,8 +275,10 @@ static int add_text(struct api_call *c, const json_t *v)
     if (hth_tokenizer_adds_bos(t) && hth_tokenizer_bos(t) != HTH_TOKEN_NONE &&
         push(c, to, hth_tokenizer_bos(t)) != 0)
         return -1;
+    if (c->ask->suffix != NULL)
+        return add_between(c, text, to);
     status = hth_tokenize(t, text, c->ask->special, to, &err);
-    return status == HTH_OK ? 0 : fail(c, status, &err, "prompt");
+    return status == HTH_OK ? 0 : fail(c, status, &err, c->ask->prompt_name);
 }
 
 static int add_ids(struct api_call *c, const json_t *v)
@@ -196,10 +292,11 @@ static int add_ids(struct api_call *c, const json_t *v)
     {
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= (json_int_t)vocab)
-            return hth__api_fault(&c->fault, "invalid_value", "prompt",
-                                  "prompt: token %zu is not in the vocabulary "
+            return hth__api_fault(&c->fault, "invalid_value",
+                                  c->ask->prompt_name,
+                                  "%s: token %zu is not in the vocabulary "
                                   "of %u",
-                                  i, vocab);
+                                  c->ask->prompt_name, i, vocab);
         if (push(c, to, (uint32_t)json_integer_value(id)) != 0)
             return -1;
     }
@@ -215,20 +312,22 @@ static int add_prompts(struct api_call *c, const json_t *v)
     if (json_is_string(v))
         return add_text(c, v);
     if (!json_is_array(v) || json_array_size(v) == 0)
-        return hth__api_fault(&c->fault, "invalid_value", "prompt",
-                              "prompt must be a string, a list of strings, or "
-                              "a list of token ids");
+        return hth__api_fault(&c->fault, "invalid_value", c->ask->prompt_name,
+                              "%s must be a string, a list of strings, or "
+                              "a list of token ids",
+                              c->ask->prompt_name);
     if (json_is_integer(json_array_get(v, 0)))
         return add_ids(c, v);
     if (json_array_size(v) * c->ask->n > ASK_CHOICES_MAX)
-        return hth__api_fault(&c->fault, "invalid_value", "prompt",
+        return hth__api_fault(&c->fault, "invalid_value", c->ask->prompt_name,
                               "%zu prompts with n %u are more than %u answers",
                               json_array_size(v), c->ask->n, ASK_CHOICES_MAX);
     json_array_foreach(v, i, one)
     {
         if (!json_is_string(one) && !json_is_array(one))
-            return hth__api_fault(&c->fault, "invalid_value", "prompt",
-                                  "prompt[%zu] is neither text nor ids", i);
+            return hth__api_fault(
+                &c->fault, "invalid_value", c->ask->prompt_name,
+                "%s[%zu] is neither text nor ids", c->ask->prompt_name, i);
         if ((json_is_string(one) ? add_text(c, one) : add_ids(c, one)) != 0)
             return -1;
     }
@@ -239,11 +338,14 @@ int hth__prompt_text(struct api_call *c)
 {
     uint32_t i;
 
+    if (c->ask->prompt_name == NULL)
+        c->ask->prompt_name = "prompt";
     if (compile(c) != 0 || add_prompts(c, c->ask->prompt) != 0)
         return -1;
     for (i = 0; i < c->prompts; i++)
         if (c->prompt[i].count == 0)
-            return hth__api_fault(&c->fault, "invalid_value", "prompt",
-                                  "the prompt has no tokens");
-    return check_context(c, "prompt");
+            return hth__api_fault(&c->fault, "invalid_value",
+                                  c->ask->prompt_name, "%s has no tokens",
+                                  c->ask->prompt_name);
+    return check_context(c, c->ask->prompt_name);
 }

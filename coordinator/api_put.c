@@ -103,6 +103,34 @@ void hth__put_timings(struct hth_buf *b, const struct api_call *c)
     hth_put_u8(b, '}');
 }
 
+/* The request is not over: only what is known by now. */
+static void put_timings_so_far(struct hth_buf *b, const struct api_call *c)
+{
+    uint64_t now = hth_now_ns();
+    uint64_t first = c->first_ns != 0 ? c->first_ns : now;
+    uint32_t prompt = hth__api_prompt_tokens(c);
+    uint32_t answer = hth__api_answer_tokens(c);
+
+    hth_json_key(b, "timings");
+    hth_put_printf(
+        b,
+        "{\"prompt_n\":%u,\"prompt_ms\":%.3f,\"prompt_per_second\":%.3f,"
+        "\"predicted_n\":%u,\"predicted_ms\":%.3f,"
+        "\"predicted_per_second\":%.3f}",
+        prompt, (double)(first - c->begun_ns) / 1e6,
+        per_second(prompt, first - c->begun_ns), answer,
+        (double)(now - first) / 1e6,
+        per_second(answer > 0 ? answer - 1 : 0, now - first));
+}
+
+void hth__put_progress(struct hth_buf *b, const struct api_call *c)
+{
+    if (c->ask->each_usage)
+        hth__put_usage(b, c);
+    if (c->ask->each_timings)
+        put_timings_so_far(b, c);
+}
+
 void hth__put_fingerprint(struct hth_buf *b, const struct api_call *c)
 {
     char text[24];
@@ -165,4 +193,17 @@ void hth__put_logprobs(struct api_choice *ch,
         }
         hth_put_printf(b, "]}");
     }
+}
+
+void hth__put_chat_logprobs(struct hth_buf *b, struct api_choice *ch)
+{
+    hth_json_key(b, "logprobs");
+    if (ch->logprobs.len == 0) {
+        hth_put_printf(b, "null");
+        return;
+    }
+    hth_put_printf(b, "{\"content\":[");
+    hth_put_bytes(b, ch->logprobs.data, ch->logprobs.len);
+    hth_put_printf(b, "],\"refusal\":null}");
+    hth_buf_reset(&ch->logprobs);
 }

@@ -133,9 +133,13 @@ static int read_input(struct api_call *c)
 static int read_tools(struct api_call *c)
 {
     const json_t *from = json_object_get(c->body, "tools"), *t;
-    json_t *all = json_array();
+    json_t *all;
     size_t i;
 
+    if (from != NULL && !json_is_null(from) && !json_is_array(from))
+        return hth__api_fault(&c->fault, "invalid_value", "tools",
+                              "tools must be a list");
+    all = json_array();
     json_array_foreach(from, i, t)
     {
         if (is_type(t, "function") &&
@@ -152,53 +156,103 @@ static int read_tools(struct api_call *c)
     return hth__ask_tools(c, c->body);
 }
 
-/* {text: {format: {type, name, schema}}} */
+/* {text: {format: {type, name, schema}}}; verbosity is for models of OpenAI's
+ * alone, and "medium" what they do without it. */
 static int read_format(struct api_call *c)
 {
-    const json_t *v =
-        json_object_get(json_object_get(c->body, "text"), "format");
+    const json_t *text, *v;
+    const char *verbosity;
 
-    return hth__ask_format(c, v, "text.format");
+    if (hth__ask_object(c, c->body, "text", &text) != 0)
+        return -1;
+    v = json_object_get(text, "verbosity");
+    verbosity = json_string_value(v);
+    if (v != NULL && !json_is_null(v) &&
+        (verbosity == NULL || strcmp(verbosity, "medium") != 0))
+        return hth__api_fault(&c->fault, "unsupported_parameter",
+                              "text.verbosity",
+                              "text.verbosity is not supported by this server");
+    return hth__ask_format(c, json_object_get(text, "format"), "text.format");
 }
 
 static int read_effort(struct api_call *c)
 {
-    json_t *effort =
-        json_object_get(json_object_get(c->body, "reasoning"), "effort");
-    json_t *kwargs;
+    const json_t *reasoning;
 
-    if (!json_is_string(effort))
-        return 0;
-    kwargs = json_pack("{s:O}", "reasoning_effort", effort);
-    json_object_set_new(c->body, "\x01kwargs", kwargs);
-    c->ask->kwargs = kwargs;
+    if (hth__ask_object(c, c->body, "reasoning", &reasoning) != 0)
+        return -1;
+    return hth__ask_effort(c, json_object_get(reasoning, "effort"),
+                           "reasoning.effort");
+}
+
+/* What could be added to the answer: only logprobs would be ours to add, and
+ * are not; the rest belongs to tools that run elsewhere. */
+static int read_include(struct api_call *c)
+{
+    const json_t *all = json_object_get(c->body, "include"), *v;
+    size_t i;
+
+    if (all != NULL && !json_is_null(all) && !json_is_array(all))
+        return hth__api_fault(&c->fault, "invalid_value", "include",
+                              "include must be a list");
+    json_array_foreach(all, i, v)
+    {
+        const char *name = json_string_value(v);
+
+        if (name == NULL || strcmp(name, "message.output_text.logprobs") == 0)
+            return hth__api_fault(&c->fault, "unsupported_parameter", "include",
+                                  "include: %.64s is not supported here",
+                                  name != NULL ? name : "(no text)");
+    }
     return 0;
+}
+
+/* What the response repeats of the request; kept as text, for the body goes
+ * when the request is admitted. */
+static int keep_echo(struct api_call *c)
+{
+    static const struct {
+        const char *name, *otherwise;
+    } fields[] = {{"instructions", "null"},
+                  {"metadata", "{}"},
+                  {"parallel_tool_calls", "true"},
+                  {"max_output_tokens", "null"},
+                  {"reasoning", "null"},
+                  {"tool_choice", "\"auto\""},
+                  {"tools", "[]"},
+                  {"text", "{\"format\":{\"type\":\"text\"}}"},
+                  {"user", "null"}};
+    struct hth_buf b;
+
+    hth_buf_init(&b, HTH_HTTP_BODY_BYTES_MAX);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const json_t *v = json_object_get(c->body, fields[i].name);
+        char *text = v != NULL && !json_is_null(v)
+                         ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY)
+                         : NULL;
+
+        hth_put_printf(&b, ",\"%s\":", fields[i].name);
+        if (text != NULL)
+            hth_put_bytes(&b, text, strlen(text));
+        else
+            hth_put_printf(&b, "%s", fields[i].otherwise);
+        free(text);
+    }
+    c->own = b.failed ? NULL : strdup(hth_buf_cstr(&b));
+    hth_buf_fini(&b);
+    return c->own != NULL ? 0
+                          : hth__api_fault(&c->fault, "internal_error", NULL,
+                                           "out of memory");
 }
 
 static int read_responses(struct api_call *c)
 {
-    static const char *const refused[] = {"previous_response_id",
-                                          "conversation", "prompt", NULL};
     static const char *const max[] = {"max_output_tokens", NULL};
-    uint32_t logprobs = 0;
-    bool background = false;
 
-    if (hth__ask_bool(c, c->body, "background", &background) != 0)
-        return -1;
-    if (background)
-        return hth__api_fault(&c->fault, "unsupported_parameter", "background",
-                              "background is not supported by this server");
-    if (hth__ask_u32(c, c->body, "top_logprobs", &logprobs) != 0)
-        return -1;
-    if (logprobs > 0)
-        return hth__api_fault(&c->fault, "unsupported_parameter",
-                              "top_logprobs",
-                              "top_logprobs is not supported by this endpoint");
-    if (hth__ask_refuse(c, c->body, refused) != 0 ||
-        hth__ask_model(c, c->body) != 0 || hth__ask_sampling(c, c->body) != 0 ||
+    if (hth__ask_model(c, c->body) != 0 || hth__ask_sampling(c, c->body) != 0 ||
         hth__ask_max(c, c->body, max) != 0 || hth__ask_stream(c) != 0 ||
         read_tools(c) != 0 || read_format(c) != 0 || read_effort(c) != 0 ||
-        read_input(c) != 0)
+        read_include(c) != 0 || keep_echo(c) != 0 || read_input(c) != 0)
         return -1;
     return hth__prompt_chat(c);
 }
@@ -334,11 +388,9 @@ static void put_response(struct hth_buf *b, const struct api_call *c,
     }
     hth_put_printf(b, ",\"incomplete_details\":%s",
                    cut ? "{\"reason\":\"max_output_tokens\"}" : "null");
-    hth_put_printf(b, ",\"instructions\":null,\"metadata\":{},"
-                      "\"parallel_tool_calls\":true,\"tool_choice\":\"auto\","
-                      "\"tools\":[],\"previous_response_id\":null,"
-                      "\"store\":false,\"truncation\":\"disabled\","
-                      "\"text\":{\"format\":{\"type\":\"text\"}}");
+    hth_put_printf(b, "%s", (const char *)c->own);
+    hth_put_printf(b, ",\"previous_response_id\":null,\"store\":false,"
+                      "\"truncation\":\"disabled\"");
     hth_json_field_number(b, "temperature",
                           (double)c->ask->sampling.temperature);
     hth_json_field_number(b, "top_p", (double)c->ask->sampling.top_p);
@@ -535,14 +587,15 @@ static void on_fail(struct api_call *c, const struct api_fault *f)
     tell_response(c, "response.failed", "failed", f);
 }
 
-const struct api_dialect hth__dialect_responses = {.shape = SHAPE_OPENAI,
-                                                   .stream_type =
-                                                       "text/event-stream",
-                                                   .id_prefix = "resp_",
-                                                   .chat = true,
-                                                   .read = read_responses,
-                                                   .begin = on_begin,
-                                                   .piece = on_piece,
-                                                   .choice_end = on_choice_end,
-                                                   .end = on_end,
-                                                   .fail = on_fail};
+const struct api_dialect hth__dialect_responses = {
+    .shape = SHAPE_OPENAI,
+    .stream_type = "text/event-stream",
+    .id_prefix = "resp_",
+    .chat = true,
+    .fields = &hth__fields_responses,
+    .read = read_responses,
+    .begin = on_begin,
+    .piece = on_piece,
+    .choice_end = on_choice_end,
+    .end = on_end,
+    .fail = on_fail};

@@ -39,6 +39,7 @@ static const struct api_route routes[] = {
      &hth__dialect_lora_unload},
     {"GET", "/metrics", SHAPE_OPENAI, false, hth__serve_metrics, NULL},
     {"GET", "/props", SHAPE_OPENAI, false, hth__serve_props, NULL},
+    {"GET", "/slots", SHAPE_OPENAI, false, hth__serve_slots, NULL},
     {"POST", "/v1/responses", SHAPE_OPENAI, false, NULL,
      &hth__dialect_responses},
     {"POST", "/responses", SHAPE_OPENAI, false, NULL, &hth__dialect_responses},

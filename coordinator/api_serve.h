@@ -28,6 +28,8 @@ void hth__serve_ollama_tags(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_ollama_ps(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_ollama_none(struct hth_api *a, struct hth_http_exchange *x);
 
+/* api_openai.c: how hard to think, from a field's value. */
+int hth__ask_effort(struct api_call *c, const json_t *v, const char *param);
 /* api_openai.c: an error event, as all of OpenAI's clients read it. */
 void hth__openai_fail(struct api_call *c, const struct api_fault *f);
 
@@ -39,6 +41,7 @@ extern const struct api_dialect hth__dialect_lora_unload;
 
 /* api_llama.c */
 void hth__serve_props(struct hth_api *a, struct hth_http_exchange *x);
+void hth__serve_slots(struct hth_api *a, struct hth_http_exchange *x);
 
 /* api_console.c */
 void hth__serve_console(struct hth_api *a, struct hth_http_exchange *x);
@@ -48,6 +51,7 @@ void hth__serve_plan(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_pair(struct hth_api *a, struct hth_http_exchange *x);
 
 /* api_info.c */
+double hth__model_params(const struct hth_api *a); /* numbers in the file */
 void hth__serve_health(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_models(struct hth_api *a, struct hth_http_exchange *x);
 void hth__serve_model(struct hth_api *a, struct hth_http_exchange *x);

@@ -136,6 +136,9 @@ int hth__cluster_http_open(struct hth_cluster *c, struct hth_err *err)
                              .engine = c->engine,
                              .loras = c->loras,
                              .ctx = c->ctx,
+                             .parallel = c->opts.parallel_max > 0
+                                             ? c->opts.parallel_max
+                                             : HTH_SEQS_MAX,
                              .kv_type = c->opts.kv_type,
                              .wire = c->opts.wire,
                              .model = c->model_name};

@@ -69,7 +69,8 @@ void hth_chat_prompt_init(struct hth_chat_prompt *p);
 void hth_chat_prompt_fini(struct hth_chat_prompt *p); /* fine on zeroes */
 
 /* Render. Message contents that are arrays of text parts are joined where the
- * template wants a string. Errors: HTH_EINVAL with the template's own sentence
+ * template wants a string. Errors: HTH_EUNSUPPORTED (a part that is no text);
+ * HTH_EINVAL with the template's own sentence
  * (raise_exception) or the message that is no object; HTH_EFORMAT (the
  * template fails, with its line); HTH_ELIMIT (steps, depth, size). */
 HTH_MUST_CHECK int hth_chat_render(const struct hth_chat *c,
@@ -140,5 +141,12 @@ HTH_MUST_CHECK int hth_chat_tool_grammar(const struct hth_chat *c,
                                          const struct hth_chat_choice *choice,
                                          struct hth_buf *out,
                                          struct hth_err *err);
+
+/* For a prompt that ends inside the reasoning (hth_chat_prompt.reasoning):
+ * the grammar's texts now follow the end of the reasoning, which may be any
+ * text without the closing mark's beginning. gbnf: text with a rule "root" on
+ * a line of its own, changed in place. HTH_ELIMIT: it outgrew its bound. */
+HTH_MUST_CHECK int hth_chat_reason_first(const struct hth_chat *c,
+                                         struct hth_buf *gbnf);
 
 #endif

@@ -15,6 +15,12 @@ static const struct hth_chat__family g_families[] = {
     {"[ARGS]", "[TOOL_CALLS]", NULL, "[ARGS]", HTH_CALL_NAMED},
     {"[TOOL_CALLS]", "[TOOL_CALLS]", NULL, NULL, HTH_CALL_JSON},
     {"<|channel|>", NULL, NULL, NULL, HTH_CALL_HARMONY},
+    {"<|tool_call_start|>", "<|tool_call_start|>", "<|tool_call_end|>", NULL,
+     HTH_CALL_PYTHON},
+    {"<|tool_list_start|>", "<|tool_call_start|>", "<|tool_call_end|>", NULL,
+     HTH_CALL_PYTHON},
+    {"List of tools: [", "<|tool_call_start|>", "<|tool_call_end|>", NULL,
+     HTH_CALL_PYTHON}, /* LFM2.5, whose template writes no calls */
     {"<arg_key>", "<tool_call>", "</tool_call>", NULL, HTH_CALL_GLM},
     {"<parameter=", "<tool_call>", "</tool_call>", NULL, HTH_CALL_XML},
     {"<|START_ACTION|>", "<|START_ACTION|>", "<|END_ACTION|>", NULL,
@@ -264,6 +270,8 @@ bool hth_chat__next_call(const struct hth_chat__family *f, struct hth_str body,
         *at = from;
         if (f->body == HTH_CALL_NAMED)
             found = next_named(f, body, at, out);
+        else if (f->body == HTH_CALL_PYTHON)
+            found = hth_chat__next_python(body, at, out);
         else if (f->body != HTH_CALL_HARMONY)
             found = next_tagged(f, body, at, out);
     }

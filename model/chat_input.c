@@ -32,8 +32,11 @@ static json_t *join_parts(const json_t *parts, size_t message, int *status,
                                    strcmp(type, "input_text") != 0 &&
                                    strcmp(type, "output_text") != 0)) {
             hth_buf_fini(&text);
-            return wrong(status, err, message,
-                         ".content: only parts of type text are supported");
+            *status = hth_fail(err, HTH_EUNSUPPORTED,
+                               "messages[%zu].content[%zu]: a part of type "
+                               "%.40s is not supported; only text is",
+                               message, i, type != NULL ? type : "(none)");
+            return NULL;
         }
         hth_put_bytes(&text, json_string_value(t), json_string_length(t));
     }

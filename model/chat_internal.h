@@ -3,7 +3,9 @@
  * chat.c        a model's template: open, render, tokenize
  * chat_input.c  a conversation as this template wants it
  * chat_parse.c  an answer's text to content, reasoning, calls
- * chat_call.c   the text of a call to its name and arguments; its grammar
+ * chat_call.c   the text of a call to its name and arguments
+ * chat_python.c the same of calls written as Python
+ * chat_grammar.c  calls, or reasoning before an answer, as a grammar
  *
  * Not for other modules. */
 #ifndef HTH_MODEL_CHAT_INTERNAL_H
@@ -15,11 +17,12 @@
 
 /* How the body between the markers of a call is written. */
 enum hth_chat__body {
-    HTH_CALL_JSON,  /* {"name": ..., "arguments": {...}}, or a list of them */
-    HTH_CALL_NAMED, /* name, separator, {...} */
-    HTH_CALL_XML,   /* <function=name><parameter=key>value</parameter>... */
-    HTH_CALL_GLM,   /* name <arg_key>key</arg_key><arg_value>value</...> */
-    HTH_CALL_HARMONY
+    HTH_CALL_JSON,    /* {"name": ..., "arguments": {...}}, or a list of them */
+    HTH_CALL_NAMED,   /* name, separator, {...} */
+    HTH_CALL_XML,     /* <function=name><parameter=key>value</parameter>... */
+    HTH_CALL_GLM,     /* name <arg_key>key</arg_key><arg_value>value</...> */
+    HTH_CALL_PYTHON,  /* [name(key="value"), ...] */
+    HTH_CALL_HARMONY, /* the name is in the message's head */
 };
 
 /* One way of writing calls; a row of the table in chat_call.c. */
@@ -63,5 +66,8 @@ void hth_chat__call_fini(struct hth_chat__call *c);
  * there is none (any more). */
 bool hth_chat__next_call(const struct hth_chat__family *f, struct hth_str body,
                          size_t *at, struct hth_chat__call *out);
+/* The same, for one call written as Python. */
+bool hth_chat__next_python(struct hth_str body, size_t *at,
+                           struct hth_chat__call *out);
 
 #endif

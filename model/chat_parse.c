@@ -311,6 +311,24 @@ static bool step_header(struct hth_chat_parser *p)
     return true;
 }
 
+/* The arguments of a harmony call; what is no JSON is content. */
+static void take_message(struct hth_chat_parser *p, size_t n)
+{
+    json_t *args = n == 0 ? NULL
+                          : json_loadb((const char *)p->pending.data, n,
+                                       JSON_ALLOW_NUL, NULL);
+    char *text = args != NULL ? json_dumps(args, JSON_COMPACT) : NULL;
+
+    if (text != NULL) {
+        emit_call(p, p->tool != NULL ? p->tool : "", text);
+        drop(p, n);
+    } else {
+        emit(p, HTH_CHAT_CONTENT, n);
+    }
+    free(text);
+    json_decref(args);
+}
+
 static bool step_channel(struct hth_chat_parser *p)
 {
     static const char *const marks[] = {"<|end|>", "<|call|>", "<|return|>",
@@ -320,18 +338,9 @@ static bool step_channel(struct hth_chat_parser *p)
     if (p->channel == HTH_CHAT_TOOL) {
         if (h.n == 0)
             return false;
-        hth_put_u8(&p->pending, 0); /* room for the end of the text */
-        p->pending.len--;
-        p->pending.data[h.at] = '\0';
-        emit_call(p, p->tool != NULL ? p->tool : "",
-                  (const char *)p->pending.data);
-        drop(p, h.at);
-        h.at = 0;
+        take_message(p, h.at);
     } else {
-        enum hth_chat_part part =
-            p->o.split_reasoning ? p->channel : HTH_CHAT_CONTENT;
-
-        emit(p, part, h.at);
+        emit(p, p->o.split_reasoning ? p->channel : HTH_CHAT_CONTENT, h.at);
         if (h.n == 0)
             return false;
     }
@@ -384,26 +393,11 @@ void hth_chat_parser_finish(struct hth_chat_parser *p)
         emit(p, HTH_CHAT_REASONING, n);
     else if (p->mode == MODE_CALL || p->mode == MODE_WHOLE)
         take_calls(p, n);
-    else if (p->mode == MODE_CHANNEL && p->channel == HTH_CHAT_TOOL) {
-        json_t *args =
-            n == 0 ? NULL
-                   : json_loadb((const char *)p->pending.data, n, 0, NULL);
-
-        if (args != NULL) {
-            char *text = json_dumps(args, JSON_COMPACT);
-
-            if (text != NULL)
-                emit_call(p, p->tool != NULL ? p->tool : "", text);
-            free(text);
-            drop(p, n);
-        } else {
-            emit(p, HTH_CHAT_CONTENT, n);
-        }
-        json_decref(args);
-    } else if (p->mode == MODE_CHANNEL && p->o.split_reasoning) {
+    else if (p->mode == MODE_CHANNEL && p->channel == HTH_CHAT_TOOL)
+        take_message(p, n);
+    else if (p->mode == MODE_CHANNEL && p->o.split_reasoning)
         emit(p, p->channel, n);
-    } else if (p->mode != MODE_HEADER) {
+    else if (p->mode != MODE_HEADER)
         emit(p, HTH_CHAT_CONTENT, n);
-    }
     p->pending.len = 0;
 }

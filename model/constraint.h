@@ -8,10 +8,11 @@
  *
  * The rule: a token is allowed when its bytes keep the answer a beginning of a
  * text of the grammar; an end token is allowed when the answer is such a text;
- * other control tokens never. The sampler works on the allowed tokens as if
- * the others had probability 0 from the start (the mask comes before top-k,
- * top-p, min-p and temperature). hth_constraint_filter() finds the same set
- * without looking at every token. docs/grammar.md has the method.
+ * other control tokens only where the grammar names them (GBNF: <"text">). The
+ * sampler works on the allowed tokens as if the others had probability 0 from
+ * the start (the mask comes before top-k, top-p, min-p and temperature).
+ * hth_constraint_filter() finds the same set without looking at every token.
+ * docs/grammar.md has the method.
  *
  * A constraint's memory is allocated at open and bounded; nothing after that
  * allocates. A grammar so ambiguous that it does not fit gives HTH_ELIMIT. */
@@ -49,6 +50,11 @@ HTH_MUST_CHECK int hth_grammar_open_schema(struct hth_grammar **out,
 /* The GBNF that a schema becomes. */
 HTH_MUST_CHECK int hth_schema_to_gbnf(const json_t *schema, struct hth_buf *out,
                                       struct hth_err *err);
+/* The schemas of the list at root[key] as rules KEY0, KEY1...; references are
+ * looked up in root. There is no rule "root": the caller writes it. */
+HTH_MUST_CHECK int hth_schemas_to_gbnf(const json_t *root, const char *key,
+                                       struct hth_buf *out,
+                                       struct hth_err *err);
 struct hth_grammar *hth_grammar_ref(struct hth_grammar *g); /* one more */
 void hth_grammar_close(struct hth_grammar *g); /* one less; NULL is fine */
 

@@ -152,6 +152,25 @@ static int literal(struct parser *s, struct hth_gseq *seq)
     return HTH_OK;
 }
 
+/* <"text">: the control token of that text, and nothing that spells it. */
+static int control(struct parser *s, struct hth_gseq *seq)
+{
+    int rc;
+
+    s->p++;
+    if (!at(s, '"'))
+        return fail(s, HTH_EFORMAT, "'\"' expected behind '<'");
+    if (!hth_gseq__byte(s->g, seq, HTH_GRAMMAR_CONTROL))
+        return too_large(s);
+    rc = literal(s, seq);
+    if (rc != HTH_OK)
+        return rc;
+    if (!at(s, '>'))
+        return fail(s, HTH_EFORMAT, "'>' expected");
+    s->p++;
+    return HTH_OK;
+}
+
 static int char_class(struct parser *s, struct hth_gseq *seq)
 {
     struct hth_grange ranges[HTH_GRAMMAR_RANGES_MAX];
@@ -297,6 +316,8 @@ static int item(struct parser *s, struct hth_gseq *seq)
 {
     if (at(s, '"'))
         return literal(s, seq);
+    if (at(s, '<'))
+        return control(s, seq);
     if (at(s, '['))
         return char_class(s, seq);
     if (at(s, '('))
@@ -312,7 +333,7 @@ static int item(struct parser *s, struct hth_gseq *seq)
 static bool item_follows(const struct parser *s)
 {
     return s->p < s->end &&
-           (is_word(*s->p) || strchr("\"[(.", *s->p) != NULL) && *s->p != '\0';
+           (is_word(*s->p) || strchr("\"<[(.", *s->p) != NULL) && *s->p != '\0';
 }
 
 /* Does a new rule begin here: a name and ::= ? */

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "model/grammar_internal.h"
+#include "model/utf8.h"
 
 #define CODE_POINT_MAX 0x10ffffu
-#define UTF8_BYTES 4
 
 /* Room for one more of size bytes each, at most max of them. */
 static bool room(void *array, uint32_t count, uint32_t *cap, size_t size,
@@ -190,29 +190,17 @@ struct class {
     uint32_t count;
 };
 
-static int encode(uint32_t cp, uint8_t out[UTF8_BYTES])
-{
-    int n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
-
-    for (int i = n - 1; i > 0; i--) {
-        out[i] = (uint8_t)(0x80u | (cp & 0x3fu));
-        cp >>= 6;
-    }
-    out[0] = (uint8_t)((n == 2 ? 0xc0u : n == 3 ? 0xe0u : 0xf0u) | cp);
-    return n;
-}
-
 /* A range whose first and last differ in the last bytes only in full blocks:
  * one set per byte says it. */
 static bool emit_block(struct class *c, uint32_t from, uint32_t to)
 {
-    uint8_t a[UTF8_BYTES], b[UTF8_BYTES];
-    int n = encode(from, a);
+    uint8_t a[HTH_UTF8_CHAR_MAX], b[HTH_UTF8_CHAR_MAX];
+    size_t n = hth_utf8_encode(from, a);
 
-    encode(to, b);
+    (void)hth_utf8_encode(to, b);
     if (c->count == HTH_GRAMMAR_CLASS_ALTS_MAX)
         return false;
-    for (int i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct hth_gset set = {{0, 0, 0, 0}};
 
         fill(&set, a[i], b[i]);
@@ -227,7 +215,7 @@ static bool emit_block(struct class *c, uint32_t from, uint32_t to)
  * did for grep; each cut halves what a byte leaves open). */
 static bool emit_range(struct class *c, uint32_t from, uint32_t to)
 {
-    for (uint32_t i = 1; i < UTF8_BYTES; i++) {
+    for (uint32_t i = 1; i < HTH_UTF8_CHAR_MAX; i++) {
         uint32_t low = (1u << (6 * i)) - 1;
 
         if ((from & ~low) == (to & ~low))

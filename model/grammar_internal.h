@@ -86,6 +86,9 @@ bool hth_gseq__repeat(struct hth_grammar *g, struct hth_gseq *s, uint32_t from,
 HTH_MUST_CHECK int hth_grammar__check(struct hth_grammar *g,
                                       struct hth_err *err);
 
+/* In front of a control token's name; no byte of UTF-8. */
+#define HTH_GRAMMAR_CONTROL 0xffu
+
 /* ---- tokens -----------------------------------------------------------------
  */
 

@@ -190,30 +190,6 @@ static int hex_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static uint32_t put_utf8(char *dst, uint32_t cp)
-{
-    if (cp < 0x80) {
-        dst[0] = (char)cp;
-        return 1;
-    }
-    if (cp < 0x800) {
-        dst[0] = (char)(0xc0u | cp >> 6);
-        dst[1] = (char)(0x80u | (cp & 0x3fu));
-        return 2;
-    }
-    if (cp < 0x10000) {
-        dst[0] = (char)(0xe0u | cp >> 12);
-        dst[1] = (char)(0x80u | (cp >> 6 & 0x3fu));
-        dst[2] = (char)(0x80u | (cp & 0x3fu));
-        return 3;
-    }
-    dst[0] = (char)(0xf0u | cp >> 18);
-    dst[1] = (char)(0x80u | (cp >> 12 & 0x3fu));
-    dst[2] = (char)(0x80u | (cp >> 6 & 0x3fu));
-    dst[3] = (char)(0x80u | (cp & 0x3fu));
-    return 4;
-}
-
 /* \xXX, \uXXXX, \UXXXXXXXX at p[n] (the letter): bytes read, or 0. */
 static uint32_t unicode_escape(const char *p, uint32_t n, char *dst,
                                uint32_t *put)
@@ -229,7 +205,7 @@ static uint32_t unicode_escape(const char *p, uint32_t n, char *dst,
     }
     if (cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000))
         return 0;
-    *put = put_utf8(dst, cp);
+    *put = (uint32_t)hth_utf8_encode(cp, (uint8_t *)dst);
     return digits + 1;
 }
 

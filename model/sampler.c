@@ -25,6 +25,7 @@ void hth_sampling_default(struct hth_sampling *s)
     s->top_k = 40;
     s->top_p = 0.95f;
     s->min_p = 0.05f;
+    s->typical_p = 1;
     s->repeat_penalty = 1;
     s->repeat_last_n = 64;
 }
@@ -41,6 +42,7 @@ int hth_sampling_check(const struct hth_sampling *s, uint32_t vocab,
         {"temperature", s->temperature, -1e6f, 1e6f},
         {"top-p", s->top_p, 0, 1},
         {"min-p", s->min_p, 0, 1},
+        {"typical-p", s->typical_p, 0, 1},
         {"repetition penalty", s->repeat_penalty, 1e-3f, 1e3f},
         {"frequency penalty", s->frequency_penalty, -100, 100},
         {"presence penalty", s->presence_penalty, -100, 100},
@@ -317,6 +319,52 @@ static uint32_t cut_min_p(const struct hth_candidate *cand, uint32_t n,
     return kept;
 }
 
+/* How far candidate i's surprise is from what is to be expected. */
+static double strangeness(const struct hth_candidate *cand, uint32_t i,
+                          double log_sum, double entropy)
+{
+    return fabs(log_sum - ((double)cand[i].logit - cand[0].logit) - entropy);
+}
+
+/* Locally typical sampling (Meister et al. 2022): of the candidates whose
+ * surprise is nearest to the entropy, as many as hold typical_p of the
+ * probability, moved to the front. In order of probability the distance falls
+ * and then rises, so those nearest are neighbours: the part grows to the side
+ * that is nearer. */
+static uint32_t cut_typical(struct hth_candidate *cand, uint32_t n,
+                            double typical_p)
+{
+    double sum = 0, mean = 0, log_sum, entropy, part;
+    uint32_t from = 0, to;
+
+    if (!(typical_p > 0 && typical_p < 1))
+        return n;
+    for (uint32_t i = 0; i < n; i++) {
+        double w = weight(cand, i, 1);
+
+        sum += w;
+        if (w > 0) /* an infinite logit weighs nothing */
+            mean += w * ((double)cand[i].logit - cand[0].logit);
+    }
+    log_sum = log(sum);
+    entropy = log_sum - mean / sum;
+    for (uint32_t i = 1; i < n; i++)
+        if (strangeness(cand, i, log_sum, entropy) <
+            strangeness(cand, from, log_sum, entropy))
+            from = i;
+    part = weight(cand, from, 1);
+    for (to = from + 1; part < typical_p * sum && (from > 0 || to < n);) {
+        if (to == n ||
+            (from > 0 && strangeness(cand, from - 1, log_sum, entropy) <=
+                             strangeness(cand, to, log_sum, entropy)))
+            part += weight(cand, --from, 1);
+        else
+            part += weight(cand, to++, 1);
+    }
+    memmove(cand, cand + from, (to - from) * sizeof *cand);
+    return to - from;
+}
+
 static uint32_t draw(struct hth_sampler *s, const struct hth_candidate *cand,
                      uint32_t n)
 {
@@ -346,6 +394,7 @@ static uint32_t choose(struct hth_sampler *s, struct hth_candidate *cand,
     n = keep_top(cand, n, s->p.top_k);
     if (!isfinite(cand[0].logit))
         return cand[0].id; /* nothing to weigh */
+    n = cut_typical(cand, n, s->p.typical_p);
     n = cut_top_p(cand, n, s->p.top_p);
     n = cut_min_p(cand, n, s->p.min_p);
     return draw(s, cand, n);

@@ -1,9 +1,9 @@
 /* sampler.h - from logits to one token.
  *
  * Order, as llama.cpp users know it: logit bias and penalties on the logits,
- * then top-k, top-p, min-p, temperature, one draw. Temperature <= 0 is greedy
- * (ties: the lowest id). The draw uses base/rng.h: same seed and logits, same
- * token. One sampler belongs to one request and one thread. */
+ * then top-k, typical-p, top-p, min-p, temperature, one draw. Temperature <= 0
+ * is greedy (ties: the lowest id). The draw uses base/rng.h: same seed and
+ * logits, same token. One sampler belongs to one request and one thread. */
 #ifndef HTH_MODEL_SAMPLER_H
 #define HTH_MODEL_SAMPLER_H
 
@@ -24,6 +24,7 @@ struct hth_sampling {
     uint32_t top_k;          /* 0: off; default 40 */
     float top_p;             /* 1: off; default 0.95 */
     float min_p;             /* 0: off; default 0.05 */
+    float typical_p;         /* 0 or 1: off (default) */
     float repeat_penalty;    /* 1: off (default) */
     float frequency_penalty; /* 0: off (default) */
     float presence_penalty;  /* 0: off (default) */

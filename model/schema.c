@@ -561,19 +561,45 @@ unsigned hth_schema__rule(struct hth_schema *s, const json_t *schema)
 /* ---- entry
  * -------------------------------------------------------------------- */
 
-int hth_schema_to_gbnf(const json_t *schema, struct hth_buf *out,
-                       struct hth_err *err)
+static struct hth_schema *begin(const json_t *root, struct hth_buf *out,
+                                struct hth_err *err)
 {
     struct hth_schema *s = calloc(1, sizeof *s);
-    unsigned root;
-    int rc;
 
-    if (s == NULL)
-        return hth_fail(err, HTH_ENOMEM, "no memory for a schema");
-    s->root = schema;
+    if (s == NULL) {
+        hth_fail(err, HTH_ENOMEM, "no memory for a schema");
+        return NULL;
+    }
+    s->root = root;
     s->out = out;
     s->err = err;
     s->made = json_array();
+    return s;
+}
+
+static int finish(struct hth_schema *s)
+{
+    int rc;
+
+    if (s->out->failed)
+        hth_schema__fail(s, HTH_ELIMIT, "its grammar is larger than %zu bytes",
+                         s->out->max);
+    rc = s->failed ? s->status : HTH_OK;
+    for (unsigned i = 0; i < s->ref_count; i++)
+        free(s->refs[i].pointer);
+    json_decref(s->made);
+    free(s);
+    return rc;
+}
+
+int hth_schema_to_gbnf(const json_t *schema, struct hth_buf *out,
+                       struct hth_err *err)
+{
+    struct hth_schema *s = begin(schema, out, err);
+    unsigned root;
+
+    if (s == NULL)
+        return HTH_ENOMEM;
     if (schema == NULL) {
         hth_put_printf(out, "root ::= %s\n",
                        hth_schema__common(s, HTH_SCHEMA_OBJECT));
@@ -581,15 +607,23 @@ int hth_schema_to_gbnf(const json_t *schema, struct hth_buf *out,
         root = hth_schema__rule(s, schema);
         hth_put_printf(out, "root ::= r%u\n", root);
     }
-    if (out->failed)
-        hth_schema__fail(s, HTH_ELIMIT, "its grammar is larger than %zu bytes",
-                         out->max);
-    rc = s->failed ? s->status : HTH_OK;
-    for (unsigned i = 0; i < s->ref_count; i++)
-        free(s->refs[i].pointer);
-    json_decref(s->made);
-    free(s);
-    return rc;
+    return finish(s);
+}
+
+int hth_schemas_to_gbnf(const json_t *root, const char *key,
+                        struct hth_buf *out, struct hth_err *err)
+{
+    const json_t *list = json_object_get(root, key);
+    struct hth_schema *s = begin(root, out, err);
+
+    if (s == NULL)
+        return HTH_ENOMEM;
+    for (size_t i = 0; i < json_array_size(list) && !s->failed; i++) {
+        unsigned rule = hth_schema__rule(s, json_array_get(list, i));
+
+        hth_put_printf(out, "%s%zu ::= r%u\n", key, i, rule);
+    }
+    return finish(s);
 }
 
 int hth_grammar_open_schema(struct hth_grammar **out, const json_t *schema,

@@ -18,19 +18,34 @@ static int alloc_index(struct hth_token_index *x, const struct hth_tokenizer *t)
                : HTH_ENOMEM;
 }
 
-/* The texts of all tokens but control tokens; run once to count, once to
- * copy. */
+/* What a grammar matches a token with. A control token is a byte that no text
+ * has and then its name, so that only a grammar which asks for the token itself
+ * gets it; a token that holds that byte is never part of a text. */
+static size_t bytes_of(const struct hth_tokenizer *t, uint32_t id,
+                       char text[HTH_TOKEN_BYTES_MAX + 1])
+{
+    size_t n;
+
+    if (hth_tokenizer_is_end(t, id))
+        return 0;
+    text[0] = (char)HTH_GRAMMAR_CONTROL;
+    if (hth_tokenizer_is_special(t, id)) {
+        n = hth_token_bytes(t, id, true, text + 1, HTH_TOKEN_BYTES_MAX);
+        return n > 0 ? n + 1 : 0;
+    }
+    n = hth_token_bytes(t, id, false, text, HTH_TOKEN_BYTES_MAX);
+    return memchr(text, HTH_GRAMMAR_CONTROL, n) != NULL ? 0 : n;
+}
+
+/* The bytes of all tokens; run once to count, once to copy. */
 static uint64_t copy_bytes(struct hth_token_index *x,
                            const struct hth_tokenizer *t)
 {
-    char text[HTH_TOKEN_BYTES_MAX];
+    char text[HTH_TOKEN_BYTES_MAX + 1];
     uint64_t total = 0;
 
     for (uint32_t id = 0; id < x->vocab; id++) {
-        size_t n =
-            hth_tokenizer_is_end(t, id) || hth_tokenizer_is_special(t, id)
-                ? 0
-                : hth_token_bytes(t, id, false, text, sizeof text);
+        size_t n = bytes_of(t, id, text);
 
         x->at[id] = (uint32_t)total;
         if (x->bytes != NULL && n > 0)

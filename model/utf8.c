@@ -63,3 +63,16 @@ uint32_t hth_utf8_decode(const uint8_t *p, size_t len)
         c = c << 6 | (p[k] & 0x3F);
     return c;
 }
+
+size_t hth_utf8_encode(uint32_t cp, uint8_t out[HTH_UTF8_CHAR_MAX])
+{
+    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t n = cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+
+    for (size_t i = n - 1; i > 0; i--) {
+        out[i] = (uint8_t)(0x80u | (cp & 0x3Fu));
+        cp >>= 6;
+    }
+    out[0] = (uint8_t)(lead[n] | cp);
+    return n;
+}

@@ -26,4 +26,7 @@ size_t hth_utf8_valid(const uint8_t *p, size_t n);
 /* The code point of a character that scan called VALID with this len. */
 uint32_t hth_utf8_decode(const uint8_t *p, size_t len);
 
+/* The bytes of a code point up to U+10FFFF; returns how many. */
+size_t hth_utf8_encode(uint32_t cp, uint8_t out[HTH_UTF8_CHAR_MAX]);
+
 #endif

@@ -21,6 +21,7 @@ static const char *const g_sources[] = {
     "<｜tool▁sep｜>",
     "<function=",
     "<|channel|>",
+    "List of tools: [",
 };
 #define SOURCES (sizeof g_sources / sizeof g_sources[0])
 

@@ -246,8 +246,8 @@ Test(api, faults_name_what_is_wrong)
     fails(chat, "{" USER ",\"temperature\":\"hot\"}", 400, "invalid_value");
     fails(chat, "{" USER ",\"n\":0}", 400, "invalid_value");
     fails(chat, "{" USER ",\"top_logprobs\":3}", 400, "invalid_value");
-    fails(chat, "{" USER ",\"functions\":[]}", 400, "unsupported_parameter");
-    fails(chat, "{" USER ",\"typical_p\":0.5}", 400, "unsupported_parameter");
+    fails(chat, "{" USER ",\"functions\":[{}]}", 400, "unsupported_parameter");
+    fails(chat, "{" USER ",\"mirostat\":2}", 400, "unsupported_parameter");
     fails(chat, "{" USER ",\"model\":\"gpt\"}", 404, "model_not_found");
     fails(chat, "{" USER ",\"max_tokens\":600}", 400,
           "context_length_exceeded");
@@ -265,7 +265,7 @@ Test(api, unsupported_fields_are_named)
     static const char *const fields[] = {
         "\"modalities\":[\"text\",\"audio\"]",
         "\"num_ctx\":4096",
-        "\"guided_json\":{}",
+        "\"guided_json\":{\"type\":\"null\"}",
         "\"guided_regex\":\"a*\"",
         "\"stop_token_ids\":[3]",
         "\"bad_words\":[\"x\"]",
@@ -294,6 +294,78 @@ Test(api, unsupported_fields_are_named)
                     200));
     fails("/v1/responses", "{\"input\":\"x\",\"top_logprobs\":2}", 400,
           "unsupported_parameter");
+}
+
+/* Where each token begins in the text, the prompt before it included. */
+Test(api, completions_say_where_tokens_are)
+{
+    json_t *v = ask("/v1/completions",
+                    "{\"prompt\":\"The door\",\"max_tokens\":3,"
+                    "\"ignore_eos\":true,\"logprobs\":2}",
+                    200);
+    const json_t *one = json_array_get(json_object_get(v, "choices"), 0);
+    const json_t *lp = json_object_get(one, "logprobs");
+    const json_t *at = json_object_get(lp, "text_offset");
+    const json_t *tokens = json_object_get(lp, "tokens");
+
+    cr_assert_eq(json_array_size(at), 3);
+    cr_assert_eq(json_integer_value(json_array_get(at, 0)), 0);
+    cr_assert_eq(json_integer_value(json_array_get(at, 1)),
+                 json_string_length(json_array_get(tokens, 0)));
+    json_decref(v);
+    fails("/v1/completions", "{\"prompt\":\"a\",\"suffix\":\"b\"}", 400,
+          "unsupported_parameter");
+}
+
+/* What clients of Go send for what was never set; and Ollama's logprobs. */
+Test(api, ollama_says_nothing_with_empty_fields)
+{
+    json_t *v = ask("/api/generate",
+                    "{\"prompt\":\"The door\",\"suffix\":\"\",\"system\":"
+                    "\"\",\"template\":\"\",\"context\":[],\"images\":null,"
+                    "\"stream\":false,\"raw\":true,\"logprobs\":true,"
+                    "\"top_logprobs\":2,"
+                    "\"options\":{\"num_predict\":4,\"temperature\":0}}",
+                    200);
+    const json_t *lp = json_object_get(v, "logprobs");
+
+    cr_assert_eq(json_array_size(lp),
+                 (size_t)json_integer_value(json_object_get(v, "eval_count")));
+    cr_assert_eq(
+        json_array_size(json_object_get(json_array_get(lp, 0), "top_logprobs")),
+        2);
+    json_decref(v);
+}
+
+/* Nothing of what is said, only how far it is; and as many as run at once. */
+Test(api, slots_and_props)
+{
+    json_t *v = ask("/slots", NULL, 200), *p = ask("/props", NULL, 200);
+
+    cr_assert_eq((json_int_t)json_array_size(v),
+                 json_integer_value(json_object_get(p, "total_slots")));
+    cr_assert(
+        json_is_false(json_object_get(json_array_get(v, 0), "is_processing")));
+    cr_assert_not_null(json_object_get(p, "bos_token"));
+    json_decref(v);
+    json_decref(p);
+}
+
+/* The request's own words come back with the response. */
+Test(api, responses_repeat_what_was_asked)
+{
+    json_t *v = ask("/v1/responses",
+                    "{\"input\":\"The door\",\"max_output_tokens\":3,"
+                    "\"instructions\":\"Be \\\"brief\\\"\",\"metadata\":"
+                    "{\"a\":\"b\"},\"text\":{\"format\":{\"type\":\"text\"}}}",
+                    200);
+
+    cr_assert_str_eq(json_string_value(json_object_get(v, "instructions")),
+                     "Be \"brief\"");
+    cr_assert_eq(json_integer_value(json_object_get(v, "max_output_tokens")),
+                 3);
+    cr_assert_str_eq(text_at(v, "metadata", "a"), "b");
+    json_decref(v);
 }
 
 Test(api, completions_count_exactly)

@@ -106,8 +106,10 @@ static void refuses(const char *messages, const char *text)
                                             "{% endif %}");
     struct hth_chat_prompt p;
     struct hth_err err;
+    int rc;
 
-    cr_assert_eq(render(c, messages, &p, &err), HTH_EINVAL);
+    rc = render(c, messages, &p, &err);
+    cr_assert(rc == HTH_EINVAL || rc == HTH_EUNSUPPORTED);
     cr_assert_not_null(strstr(err.text, text), "%s", err.text);
     hth_chat_prompt_fini(&p);
     hth_chat_close(c);
@@ -119,7 +121,7 @@ Test(chat, refuses_what_it_cannot_say)
     refuses("[1]", "messages[0] has no role");
     refuses("[{\"role\":\"user\",\"content\":5}]", "messages[0].content");
     refuses("[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]",
-            "type text");
+            "content[0]: a part of type image_url");
     refuses("[{\"role\":\"user\",\"content\":\"a\"},"
             "{\"role\":\"user\",\"content\":\"a\"},"
             "{\"role\":\"user\",\"content\":\"a\"}]",
@@ -279,6 +281,31 @@ Test(chat, calls_of_the_families)
            "{\"name\": \"cut", "", "");
 }
 
+/* LFM2 writes calls as Python. */
+Test(chat, calls_as_python)
+{
+#define LFM "List of tools: ["
+    PARSES(LFM, false,
+           "Let me see.<|tool_call_start|>[w(city=\"Os\\\"lo\", n=-3, x=1.5,"
+           " on=True, none=None, l=[1, 'two', (3,)], d={'k': {}},)]"
+           "<|tool_call_end|> Wait.",
+           "Let me see.Wait.", "",
+           "w({\"city\":\"Os\\\"lo\",\"n\":-3,\"x\":1.5,\"on\":true,"
+           "\"none\":null,\"l\":[1,\"two\",[3]],\"d\":{\"k\":{}}});");
+    PARSES(LFM, false,
+           "<|tool_call_start|>[a(), b.c(s='\\u00e9\\n\\q')]<|tool_call_end|>",
+           "", "", "a({});b.c({\"s\":\"é\\n\\\\q\"});");
+    PARSES(LFM, false,
+           "<|tool_call_start|>[{\"name\": \"a\", \"arguments\": {\"k\": 1}}]"
+           "<|tool_call_end|>",
+           "", "", "a({\"k\":1});");
+    /* What is no literal is no call. */
+    PARSES(LFM, false, "<|tool_call_start|>[a(x=1+1)]<|tool_call_end|>",
+           "[a(x=1+1)]", "", "");
+    PARSES(LFM, false, "<|tool_call_start|>[a(x=\"cut", "[a(x=\"cut", "", "");
+#undef LFM
+}
+
 Test(chat, harmony)
 {
     PARSES("<|channel|>", false,
@@ -290,6 +317,14 @@ Test(chat, harmony)
            "{\"a\":1}",
            "", "", "f({\"a\":1});");
     PARSES("<|channel|>", false, "just text", "just text", "", "");
+    PARSES("<|channel|>", false,
+           "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to="
+           "functions.f<|channel|>commentary json<|message|>{\"a\": [1]}"
+           "<|call|>",
+           "", "Hm.", "f({\"a\":[1]});");
+    PARSES("<|channel|>", false,
+           "<|channel|>commentary to=functions.f<|message|>{\"a\":<|call|>",
+           "{\"a\":", "", "");
 }
 
 /* ---- calls by grammar -------------------------------------------------------
@@ -340,6 +375,32 @@ static void forced(const char *source, const char *only, const char *answer,
     json_decref(tools);
 }
 
+/* Is a + b + c a text of the grammar? */
+static void allows(struct hth_grammar *g, const char *a, const char *b,
+                   const char *c, bool want)
+{
+    struct hth_tokenizer *t = NULL;
+    struct hth_token_index *x = NULL;
+    struct hth_constraint *k = NULL;
+    struct hth_gguf *file = NULL;
+    struct hth_err err;
+    char text[256];
+    bool ok;
+
+    snprintf(text, sizeof text, "%s%s%s", a, b, c);
+    cr_assert_eq(hth_gguf_open(&file, MODEL, &err), 0);
+    cr_assert_eq(hth_tokenizer_open(&t, file, &err), 0);
+    cr_assert_eq(hth_token_index_open(&x, t, &err), 0);
+    cr_assert_eq(hth_constraint_open(&k, g, x, &err), 0);
+    ok = hth_constraint_accept_text(k, text, strlen(text)) == 0 &&
+         hth_constraint_complete(k);
+    cr_assert_eq(ok, want, "%s", text);
+    hth_constraint_close(k);
+    hth_token_index_close(x);
+    hth_tokenizer_close(t);
+    hth_gguf_close(file);
+}
+
 Test(chat, calls_that_are_forced)
 {
     static const char hermes[] =
@@ -356,4 +417,54 @@ Test(chat, calls_that_are_forced)
     forced("<|python_tag|>", "w",
            "{\"name\":\"w\",\"parameters\":{\"c\":\"b\"}}", true);
     PARSES("<tool_call>", false, hermes, "", "", "w({\"c\":\"a\"});");
+}
+
+Test(chat, harmony_and_lfm_can_be_forced)
+{
+    static const char harmony[] =
+        "<|channel|>commentary to=functions.w <|constrain|>json<|message|>"
+        "{\"c\":\"a\"}";
+    static const char lfm[] =
+        "<|tool_call_start|>\n{\"name\":\"v\",\"arguments\":{}}\n"
+        "<|tool_call_end|>";
+
+    forced("<|channel|>", NULL, harmony, true);
+    forced("<|channel|>", "w", harmony, true);
+    forced("<|channel|>", "v", harmony, false);
+    forced("<|channel|>", NULL,
+           "<|channel|>commentary to=functions.w <|constrain|>json<|message|>"
+           "{\"c\":\"z\"}",
+           false);
+    forced("<|channel|>", NULL, "<|channel|>final<|message|>Hi", false);
+    forced("List of tools: [", "v", lfm, true);
+    PARSES("List of tools: [", false, lfm, "", "", "v({});");
+    PARSES("<|channel|>", false, harmony, "", "", "w({\"c\":\"a\"});");
+}
+
+/* Behind reasoning of any text the same grammar holds. */
+Test(chat, reasoning_comes_first)
+{
+    static const char *const sources[] = {"<think></think>", "[THINK][/THINK]"};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct hth_chat *c = open_source(sources[i]);
+        const char *close = i == 0 ? "</think>" : "[/THINK]";
+        struct hth_grammar *g = NULL;
+        struct hth_err err;
+        struct hth_buf b;
+
+        hth_buf_init(&b, 4096);
+        hth_put_printf(&b, "root ::= \"yes\"\n");
+        cr_assert_eq(hth_chat_reason_first(c, &b), 0);
+        cr_assert_eq(hth_grammar_open(
+                         &g, (struct hth_str){hth_buf_cstr(&b), b.len}, &err),
+                     0, "%s: %s", err.text, hth_buf_cstr(&b));
+        allows(g, "Hm < [ 2/3 \n", close, "\n\nyes", true);
+        allows(g, "", close, "yes", true);
+        allows(g, "", "", "yes", false);
+        allows(g, "a", close, "no", false);
+        hth_grammar_close(g);
+        hth_buf_fini(&b);
+        hth_chat_close(c);
+    }
 }

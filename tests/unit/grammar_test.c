@@ -222,6 +222,40 @@ Test(grammar, filter_equals_masking)
     free(b);
 }
 
+/* <"text"> is the control token itself; its spelling, and a grammar without
+ * it, keep the two apart. */
+Test(grammar, control_tokens_are_named)
+{
+    uint32_t id = 0, vocab = hth_tokenizer_vocab(g_tokenizer);
+    char text[HTH_SPECIAL_BYTES_MAX + 1], gbnf[2 * sizeof text];
+    struct hth_constraint *c;
+    size_t n = 0;
+
+    for (; id < vocab && n == 0; id++)
+        if (hth_tokenizer_is_special(g_tokenizer, id) &&
+            !hth_tokenizer_is_end(g_tokenizer, id))
+            n = hth_token_bytes(g_tokenizer, id, true, text, sizeof text - 1);
+    cr_assert_gt(n, 0);
+    id--;
+    text[n] = '\0';
+    snprintf(gbnf, sizeof gbnf, "root ::= <\"%s\"> \"a\"", text);
+    c = follow(gbnf);
+    cr_assert(hth_constraint_mask(c)[id / 32] >> (id % 32) & 1);
+    cr_assert_eq(verdict(gbnf, text), 'n');
+    cr_assert_eq(hth_constraint_accept(c, id), 0);
+    cr_assert(!hth_constraint_complete(c));
+    cr_assert_eq(hth_constraint_accept_text(c, "a", 1), 0);
+    cr_assert(hth_constraint_complete(c));
+    hth_constraint_close(c);
+    snprintf(gbnf, sizeof gbnf, "root ::= \"%s\"", text);
+    c = follow(gbnf);
+    cr_assert(!hth_constraint_allows(c, id));
+    hth_constraint_close(c);
+    c = follow("root ::= .+");
+    cr_assert(!hth_constraint_allows(c, id));
+    hth_constraint_close(c);
+}
+
 Test(grammar, end_tokens)
 {
     struct hth_constraint *c = follow("root ::= \"a\" \"b\"?");

@@ -128,6 +128,37 @@ Test(sampler, top_p_and_min_p_cut_the_tail)
         cr_assert_lt(pick(&p, logits, NULL, 0), 2u);
 }
 
+/* One token holds 0.4 of the probability, eight hold 0.07 each: the eight are
+ * as surprising as is to be expected, the likeliest one is not. */
+Test(sampler, typical_p_keeps_what_surprises_as_expected)
+{
+    struct hth_sampling p;
+    float logits[VOCAB];
+    uint32_t first = 0;
+
+    hth_sampling_default(&p);
+    for (uint32_t i = 0; i < VOCAB; i++)
+        logits[i] = i == 3 ? logf(0.4f) : i >= 8 && i < 16 ? logf(0.07f) : -50;
+    p.top_k = 0;
+    p.top_p = 1;
+    p.min_p = 0;
+    p.temperature = 1;
+    p.typical_p = 0.5f;
+    for (p.seed = 0; p.seed < 300; p.seed++) {
+        uint32_t id = pick(&p, logits, NULL, 0);
+
+        cr_assert(id >= 8 && id < 16, "%u", id);
+    }
+    p.typical_p = 0.9f; /* the eight hold 0.58: the one comes too */
+    for (p.seed = 0; p.seed < 300; p.seed++)
+        first += pick(&p, logits, NULL, 0) == 3;
+    cr_assert(first > 60 && first < 180, "%u", first);
+    p.typical_p = 1;
+    for (p.seed = first = 0; p.seed < 300; p.seed++)
+        first += pick(&p, logits, NULL, 0) == 3;
+    cr_assert(first > 60 && first < 180, "%u", first);
+}
+
 Test(sampler, penalties_and_bias_move_the_choice)
 {
     struct hth_sampling p;
