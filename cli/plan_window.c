@@ -33,6 +33,7 @@ static int window_of(const struct hth_session *s, uint64_t memory,
     bool *pinned = calloc(n, sizeof *pinned);
     struct hth_window_ask ask = {.piece = piece,
                                  .count = n,
+                                 .unit_bytes = HTH_PAGE_LARGE_BYTES,
                                  .disk_bytes_per_s = r.disk,
                                  .compute_bytes_per_s = r.compute};
     struct hth_memory_need need;

@@ -401,6 +401,18 @@ static void on_farewell(struct hth_cluster *c, int i)
     hth__session_member_lost(c, i, &why);
 }
 
+/* Its last report may be one of a session that is over. */
+static bool any_is_short(const struct hth_cluster *c)
+{
+    for (uint32_t r = 1; r < c->session.ranks; r++) {
+        const struct hth_member *m = &c->members.v[c->session.member[r]];
+
+        if (m->state == HTH_NODE_READY && m->report.memory_short != 0)
+            return true;
+    }
+    return false;
+}
+
 static void on_report(struct hth_cluster *c, int i,
                       const struct hth_msg_report *r,
                       struct hth_control_call *call)
@@ -413,6 +425,7 @@ static void on_report(struct hth_cluster *c, int i,
         return;
     }
     hth_members_report(&c->members, i, r, c->session.setup.id, hth_now_ms());
+    hth_engine_peers_short(c->engine, any_is_short(c));
     if (c->members.v[i].state == HTH_NODE_FAILED && before != HTH_NODE_FAILED)
         hth_log(HTH_LOG_ERROR, "DEVICE-FAILED", "device=%s: %s",
                 c->members.v[i].hello.name, c->members.v[i].why.text);

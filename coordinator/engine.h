@@ -180,6 +180,9 @@ struct hth_engine_totals {
 void hth_engine_totals(struct hth_engine *e, struct hth_engine_totals *out);
 /* How long the step under way has lasted; 0: none is. Any thread. */
 uint64_t hth_engine_step_ms(const struct hth_engine *e);
+/* Is memory short on any other rank? Then, as when it is on rank 0, sequences
+ * that are only kept go, one before each step. Any thread. */
+void hth_engine_peers_short(struct hth_engine *e, bool any);
 /* Where rank 0's time went. Any thread. */
 void hth_engine_phases(struct hth_engine *e, struct hth_phases *out);
 

@@ -166,10 +166,18 @@ static bool evict(struct hth_engine *e)
     return true;
 }
 
+void hth_engine_peers_short(struct hth_engine *e, bool any)
+{
+    atomic_store(&e->peers_short, any);
+}
+
+/* The others give back what the cut leaves free when they run the step. */
 void hth_engine__cache_ease(struct hth_engine *e)
 {
-    if (hth_rank_ease(e->rank) && e->ops + HTH_SLOTS_MAX < HTH_STEP_OPS_MAX &&
-        evict(e))
+    bool mine = hth_rank_ease(e->rank);
+
+    if ((mine || atomic_load(&e->peers_short)) &&
+        e->ops + HTH_SLOTS_MAX < HTH_STEP_OPS_MAX && evict(e))
         (void)hth_rank_ease(e->rank);
 }
 

@@ -99,6 +99,7 @@ struct hth_engine {
         positions_used; /* of kv_positions_max, promised to running tasks */
     struct hth_step_op op[HTH_STEP_OPS_MAX]; /* for the next step */
     uint32_t ops;
+    _Atomic bool peers_short;
     /* As of the last step, for other threads. */
     _Atomic uint32_t cache_blocks, cache_used, cache_kept;
     _Atomic uint64_t cache_kept_positions;

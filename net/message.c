@@ -231,6 +231,7 @@ static void report_fields(struct wire *w, struct hth_msg_report *m)
     f_u64(w, &m->memory_bytes);
     f_u64(w, &m->round_trip_ns);
     f_u64(w, &m->loras_number);
+    f_u8(w, &m->memory_short);
     phase_fields(w, &m->phases);
     f_i32(w, &m->status);
     f_text(w, m->text, sizeof m->text);

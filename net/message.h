@@ -193,6 +193,7 @@ struct hth_msg_report {
     uint64_t memory_bytes;  /* free now */
     uint64_t round_trip_ns; /* of the last report and its OK; 0: the first */
     uint64_t loras_number;  /* of the list of adapters it has; 0: none */
+    uint8_t memory_short;   /* 1: its window had to shrink */
     struct hth_phases phases;
     int32_t status; /* FAILED: why */
     char text[HTH_ERR_TEXT_MAX];

@@ -63,7 +63,11 @@ static uint64_t larger_bytes(const struct hth_window_ask *a, uint64_t cut)
 
 static uint64_t ring_for(const struct hth_window_ask *a, uint64_t cut)
 {
-    return cut + a->ahead_bytes;
+    uint64_t bytes = cut + a->ahead_bytes;
+
+    if (a->unit_bytes == 0)
+        return bytes;
+    return (bytes + a->unit_bytes - 1) / a->unit_bytes * a->unit_bytes;
 }
 
 /* Pin what is larger than cut, and of the rest `room` bytes, dealt out evenly
@@ -348,7 +352,7 @@ int hth_window_plan(const struct hth_window_ask *a, bool *pinned,
                  ? HTH_EOVERFLOW
                  : plan_ordered(a, a->budget_bytes - least, pinned, &w);
         if (w.need_bytes == 0)
-            w.need_bytes = least + s.ordered_max + a->ahead_bytes;
+            w.need_bytes = least + ring_for(a, s.ordered_max);
     }
     *out = w;
     if (rc != HTH_OK)

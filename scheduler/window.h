@@ -33,6 +33,7 @@ struct hth_window_ask {
     uint32_t count;
     uint64_t budget_bytes; /* for weights; 0: no bound */
     uint64_t ahead_bytes;  /* that reads under way take, at most */
+    uint64_t unit_bytes;   /* a ring is whole units: large pages; 0: any size */
     /* A ring that exists already; 0: choose. What does not fit it must stay
      * pinned. */
     uint64_t ring_bytes;

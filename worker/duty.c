@@ -535,4 +535,5 @@ void hth_duty_report(struct hth_duty *d, struct hth_msg_report *out)
     out->total_bytes = atomic_load(&d->fetch.total_bytes);
     out->fetched_bytes = atomic_load(&d->fetch.fetched_bytes);
     out->phases = stats.phases;
+    out->memory_short = stats.memory_short;
 }

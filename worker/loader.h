@@ -28,7 +28,7 @@
 #include "scheduler/window.h"
 #include "worker/packed.h"
 
-#define HTH_LOAD_THREADS 4u /* chunks in flight */
+#define HTH_LOAD_THREADS 8u /* chunks in flight, or being checked */
 /* Version of what packed files hold: pieces and their bytes. */
 #define HTH_LOAD_LAYOUT 2u
 

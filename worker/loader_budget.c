@@ -9,7 +9,7 @@
 
 /* ---- planning ------------------------------------------------------------ */
 
-#define AHEAD_LEAST ((uint64_t)HTH_LOAD_THREADS * HTH_PACKED_CHUNK_BYTES)
+#define AHEAD_LEAST (4ull * HTH_PACKED_CHUNK_BYTES)
 
 /* Enough to keep the disk busy while a piece is computed, unless that were
  * much of the memory. */
@@ -62,6 +62,8 @@ static struct hth_window_ask ask_of(struct hth_loader *l, uint64_t budget)
                                    .count = l->units,
                                    .budget_bytes = budget,
                                    .ahead_bytes = l->ahead_bytes,
+                                   .unit_bytes =
+                                       l->group > 1 ? 0 : HTH_PAGE_LARGE_BYTES,
                                    .ring_bytes = l->ring.bytes,
                                    .disk_bytes_per_s = l->rate.bytes_per_s};
 }
@@ -158,6 +160,18 @@ static uint64_t least_bytes(struct hth_loader *l)
     return w.need_bytes;
 }
 
+/* Of whole layers the next one is read as far as there is room; the ring is
+ * large pages where that leaves enough. */
+static uint64_t ahead_of_layer(uint64_t budget, uint64_t layer)
+{
+    uint64_t ring = hth_page_large_up(2 * layer);
+    uint64_t room = budget - budget % HTH_PAGE_LARGE_BYTES;
+
+    if (room < layer + AHEAD_LEAST)
+        return budget - layer;
+    return (ring < room ? ring : room) - layer;
+}
+
 int hth_loader__first_plan(struct hth_loader *l, struct hth_err *err)
 {
     uint64_t budget = l->o.budget_bytes, layer;
@@ -168,9 +182,8 @@ int hth_loader__first_plan(struct hth_loader *l, struct hth_err *err)
     l->ahead_bytes = hth_loader_ahead_bytes(budget);
     hth_loader_pieces(l->o.spec, l->o.plan, l->o.rank, l->shape);
     layer = join_groups(l);
-    /* Of whole layers the next one is read as far as there is room. */
     if (layer > 0 && budget >= layer + AHEAD_LEAST)
-        l->ahead_bytes = budget - layer < layer ? budget - layer : layer;
+        l->ahead_bytes = ahead_of_layer(budget, layer);
     l->least_bytes = least_bytes(l);
     rc = plan(l, budget, &w, err);
     if (rc == HTH_OK)

@@ -111,10 +111,9 @@ static bool start_in_ring(struct hth_loader *l, struct piece *p)
 {
     if (p->bytes > l->ring.bytes)
         return false;
-    p->ring_at = l->head;
-    p->data = hth_ring_at(&l->ring, l->head);
-    hth_ring_enter(&l->ring, l->head, p->bytes);
-    l->head += p->bytes;
+    p->ring_at = hth_ring_place(&l->ring, l->head, p->bytes);
+    p->data = hth_ring_at(&l->ring, p->ring_at);
+    l->head = p->ring_at + p->bytes;
     l->line[(l->line_first + l->line_count++) % l->count] =
         (uint32_t)(p - l->piece);
     start_piece(l, p, HOME_RING);
@@ -182,7 +181,8 @@ static bool find_current(struct hth_loader *l)
 static bool has_room(const struct hth_loader *l, const struct piece *p,
                      uint64_t end)
 {
-    return p->home != HOME_RING || p->ring_at + end - l->tail <= l->ring.bytes;
+    return p->home != HOME_RING ||
+           hth_ring_room(&l->ring, p->ring_at + end) - l->tail <= l->ring.bytes;
 }
 
 /* The next chunk of a piece, or all of it where it is not on disk yet. */
@@ -190,11 +190,14 @@ static bool issue(struct hth_loader *l, uint32_t index, struct job *job)
 {
     struct piece *p = &l->piece[index];
     bool build = p->issued == 0 && !hth_loader__on_disk(l, p);
-    uint64_t end =
-        build ? p->bytes : (p->issued + 1ull) * HTH_PACKED_CHUNK_BYTES;
+    uint64_t from = (uint64_t)p->issued * HTH_PACKED_CHUNK_BYTES;
+    uint64_t end = build ? p->bytes : from + HTH_PACKED_CHUNK_BYTES;
 
-    if (!has_room(l, p, end < p->bytes ? end : p->bytes))
+    end = end < p->bytes ? end : p->bytes;
+    if (!has_room(l, p, end))
         return false;
+    if (p->home == HOME_RING)
+        hth_ring_take(&l->ring, p->ring_at, from, end);
     *job = (struct job){build ? JOB_BUILD : JOB_CHUNK, index, p->issued};
     p->issued = build ? p->chunks : p->issued + 1;
     p->under_way++;
@@ -319,8 +322,6 @@ void hth_loader__vacate(struct hth_loader *l, struct piece *p)
 {
     if (p->home == HOME_OWN)
         hth_pages_free(&l->pages, p->data, p->bytes);
-    if (p->home == HOME_RING)
-        hth_ring_leave(&l->ring, p->ring_at, p->bytes);
     if (p->home == HOME_SLOT)
         l->rare.owner[p->slot] = NO_PIECE;
     p->home = HOME_NONE;

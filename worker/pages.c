@@ -1,10 +1,10 @@
-/* pages.c - mmap, memfd. A mapping that fails leaves nothing behind. */
+/* pages.c - mmap, mremap. A mapping that fails leaves nothing behind. */
 #include "worker/pages.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 static void count_up(struct hth_pages *p, uint64_t bytes)
 {
@@ -16,17 +16,35 @@ static void count_up(struct hth_pages *p, uint64_t bytes)
         ;
 }
 
+/* Memory that begins where a large page may. Addresses that are too many go
+ * back. */
+static uint8_t *map(uint64_t bytes, bool large)
+{
+    uint64_t more = large ? HTH_PAGE_LARGE_BYTES : 0, before;
+    uint8_t *at = mmap(NULL, bytes + more, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (at == MAP_FAILED)
+        return NULL;
+    if (!large)
+        return at;
+    before = -(uintptr_t)at % HTH_PAGE_LARGE_BYTES;
+    if (before > 0)
+        (void)munmap(at, before);
+    if (before < more)
+        (void)munmap(at + before + bytes, more - before);
+#ifdef MADV_HUGEPAGE
+    (void)madvise(at + before, bytes, MADV_HUGEPAGE);
+#endif
+    return at + before;
+}
+
 void *hth_pages_alloc(struct hth_pages *p, uint64_t bytes)
 {
-    void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *data = map(bytes, bytes >= HTH_PAGE_LARGE_BYTES);
 
-    if (data == MAP_FAILED)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    (void)madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-    count_up(p, bytes);
+    if (data != NULL)
+        count_up(p, bytes);
     return data;
 }
 
@@ -38,43 +56,26 @@ void hth_pages_free(struct hth_pages *p, void *data, uint64_t bytes)
     atomic_fetch_sub(&p->bytes, bytes);
 }
 
-/* Map the memory behind fd twice in a row, over a reserved stretch of
- * addresses. */
-static uint8_t *map_twice(int fd, uint64_t bytes)
-{
-    uint8_t *at =
-        mmap(NULL, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (at == MAP_FAILED)
-        return NULL;
-    for (int i = 0; i < 2; i++)
-        if (mmap(at + (uint64_t)i * bytes, bytes, PROT_READ | PROT_WRITE,
-                 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-            (void)munmap(at, 2 * bytes);
-            return NULL;
-        }
-    return at;
-}
+/* ---- rings --------------------------------------------------------------- */
 
 int hth_ring_open(struct hth_ring *r, struct hth_pages *p, uint64_t bytes,
                   struct hth_err *err)
 {
-    int fd;
+    bool large = bytes % HTH_PAGE_LARGE_BYTES == 0;
 
     bytes = hth_page_up(bytes);
-    fd = memfd_create("hearth-window", MFD_CLOEXEC);
-    *r = (struct hth_ring){.bytes = bytes};
-    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0)
-        r->data = map_twice(fd, bytes);
+    *r = (struct hth_ring){
+        .bytes = bytes, .unit = large ? HTH_PAGE_LARGE_BYTES : HTH_PAGE_BYTES};
+    r->up = calloc(bytes / r->unit, sizeof *r->up);
+    if (r->up != NULL)
+        r->data = map(2 * bytes, large);
     if (r->data == NULL) {
-        int status =
-            hth_fail(err, HTH_ENOMEM, "no memory for a window of %llu MiB: %s",
-                     (unsigned long long)(bytes >> 20), strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return status;
+        free(r->up);
+        *r = (struct hth_ring){0};
+        return hth_fail(err, HTH_ENOMEM,
+                        "no memory for a window of %llu MiB: %s",
+                        (unsigned long long)(bytes >> 20), strerror(errno));
     }
-    close(fd);
     count_up(p, bytes);
     return HTH_OK;
 }
@@ -84,6 +85,7 @@ void hth_ring_close(struct hth_ring *r, struct hth_pages *p)
     if (r->data == NULL)
         return;
     (void)munmap(r->data, 2 * r->bytes);
+    free(r->up);
     atomic_fetch_sub(&p->bytes, r->bytes);
     *r = (struct hth_ring){0};
 }
@@ -93,27 +95,55 @@ uint8_t *hth_ring_at(const struct hth_ring *r, uint64_t at)
     return r->data + at % r->bytes;
 }
 
-/* How much of [at, at + n) lies behind the ring's end, in whole pages. */
-static uint64_t beyond_end(const struct hth_ring *r, uint64_t at, uint64_t n)
+uint64_t hth_ring_room(const struct hth_ring *r, uint64_t end)
 {
-    uint64_t end = at % r->bytes + n;
-
-    return end > r->bytes ? hth_page_up(end - r->bytes) : 0;
+    return (end + r->unit - 1) / r->unit * r->unit;
 }
 
-/* Unmapping pages of shared memory keeps what is in them. */
-void hth_ring_enter(const struct hth_ring *r, uint64_t at, uint64_t n)
+/* A piece that wraps ends in memory that moved up; what comes next begins
+ * down at the ring's beginning, so not in the same unit. */
+uint64_t hth_ring_place(struct hth_ring *r, uint64_t at, uint64_t n)
 {
-    uint64_t more = beyond_end(r, at, n);
-
-    if (more > 0)
-        (void)madvise(r->data, more, MADV_DONTNEED);
+    if (at == r->wrapped_end)
+        at = hth_ring_room(r, at);
+    if (at % r->bytes + n > r->bytes)
+        r->wrapped_end = at + n;
+    return at;
 }
 
-void hth_ring_leave(const struct hth_ring *r, uint64_t at, uint64_t n)
+/* Move `count` units to their other addresses. Where the system cannot, they
+ * are given back and taken anew when they are written to: nobody needs what is
+ * in them. */
+static void move(struct hth_ring *r, uint64_t first, uint64_t count)
 {
-    uint64_t more = beyond_end(r, at, n);
+    uint64_t n = count * r->unit;
+    uint8_t *low = r->data + first * r->unit, *high = low + r->bytes;
+    uint8_t *from = r->up[first] ? high : low, *to = r->up[first] ? low : high;
 
-    if (more > 0)
-        (void)madvise(r->data + r->bytes, more, MADV_DONTNEED);
+#ifdef MREMAP_DONTUNMAP
+    if (mremap(from, n, n, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+               to) == MAP_FAILED)
+#endif
+        (void)madvise(from, n, MADV_DONTNEED);
+    for (uint64_t i = first; i < first + count; i++)
+        r->up[i] = to == high;
+}
+
+void hth_ring_take(struct hth_ring *r, uint64_t at, uint64_t from, uint64_t end)
+{
+    uint64_t units = r->bytes / r->unit, base = at % r->bytes;
+    uint64_t last = (base + end + r->unit - 1) / r->unit;
+
+    for (uint64_t i = (base + from) / r->unit, count; i < last; i += count) {
+        bool up = i >= units;
+        uint64_t first = i % units, most = last - i;
+
+        if (!up && most > units - i)
+            most = units - i;
+        for (count = 1; count < most && r->up[first + count] == r->up[first];
+             count++)
+            ;
+        if (r->up[first] != up)
+            move(r, first, count);
+    }
 }

@@ -1,14 +1,19 @@
 /* pages.h - memory for weights that come and go: page-aligned, as direct reads
  * want it, given back to the system the moment it is freed, and counted.
  *
- * A ring is memory that continues at its start behind its end (mapped twice in
- * a row), so that a piece that wraps is contiguous all the same.
+ * A ring is memory with twice its size of addresses, so that a piece that goes
+ * on at the ring's beginning behind its end is contiguous all the same: the
+ * memory it needs of the beginning moves up behind the end, and down again for
+ * others. (Mapping the same memory at both places would do without moving. But
+ * shared memory is seldom had in large pages, and counts twice in the
+ * process's resident set.)
  *
  * Threads: the count is atomic; each mapping belongs to its owner. */
 #ifndef HTH_WORKER_PAGES_H
 #define HTH_WORKER_PAGES_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,9 +22,19 @@
 /* Whole pages of every system we run on, and what direct reads align to. */
 #define HTH_PAGE_BYTES 4096u
 
+/* Large pages: a direct read of 1 MiB is then one stretch of memory to the disk
+ * and not 256, and matrices need few entries of the address cache. */
+#define HTH_PAGE_LARGE_BYTES (2u << 20)
+
 static inline uint64_t hth_page_up(uint64_t bytes)
 {
     return (bytes + HTH_PAGE_BYTES - 1) & ~(uint64_t)(HTH_PAGE_BYTES - 1);
+}
+
+static inline uint64_t hth_page_large_up(uint64_t bytes)
+{
+    return (bytes + HTH_PAGE_LARGE_BYTES - 1) &
+           ~(uint64_t)(HTH_PAGE_LARGE_BYTES - 1);
 }
 
 struct hth_pages {
@@ -34,20 +49,29 @@ void hth_pages_free(struct hth_pages *p, void *data, uint64_t bytes);
 
 struct hth_ring {
     uint8_t *data;  /* [2 * bytes] of addresses, `bytes` of memory */
-    uint64_t bytes; /* whole pages */
+    uint64_t bytes; /* whole units */
+    uint64_t unit;  /* memory moves in these: large pages, or small ones */
+    bool *up;       /* [bytes / unit] is it in the upper half of addresses? */
+    uint64_t wrapped_end; /* where the last piece that wraps ends */
 };
 
-/* HTH_ENOMEM with a sentence. */
+/* HTH_ENOMEM with a sentence. With `bytes` a multiple of HTH_PAGE_LARGE_BYTES,
+ * large pages are asked for. */
 HTH_MUST_CHECK int hth_ring_open(struct hth_ring *r, struct hth_pages *p,
                                  uint64_t bytes, struct hth_err *err);
 void hth_ring_close(struct hth_ring *r, struct hth_pages *p);
 
-/* Where the n bytes at place `at` of an endless stream through the ring lie. */
+/* Where a piece of n bytes begins that comes behind one that ended at place
+ * `at` of an endless stream through the ring: there, or up to a unit later. */
+uint64_t hth_ring_place(struct hth_ring *r, uint64_t at, uint64_t n);
+/* Where the memory ends that a piece up to place `end` takes: of all up to
+ * there, nothing may be in use for places one ring before. */
+uint64_t hth_ring_room(const struct hth_ring *r, uint64_t end);
+/* Have memory for bytes [from, end) of the piece at place `at`, before they are
+ * filled. What was in it is gone. */
+void hth_ring_take(struct hth_ring *r, uint64_t at, uint64_t from,
+                   uint64_t end);
+/* The address of the piece at place `at`; its bytes follow each other. */
 uint8_t *hth_ring_at(const struct hth_ring *r, uint64_t at);
-/* Tell which of the two mappings is in use for [at, at + n), before it is
- * filled and after it was read: pages that are mapped twice count twice in the
- * process's resident set. */
-void hth_ring_enter(const struct hth_ring *r, uint64_t at, uint64_t n);
-void hth_ring_leave(const struct hth_ring *r, uint64_t at, uint64_t n);
 
 #endif

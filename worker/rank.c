@@ -613,4 +613,5 @@ void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
         atomic_load_explicit(&r->received_bytes, memory_order_relaxed);
     out->kv_bytes = atomic_load_explicit(&r->kv_bytes, memory_order_relaxed);
     out->weight_bytes = r->weight_bytes;
+    out->memory_short = hth_pressure_is_short(r->pressure);
 }

@@ -124,6 +124,7 @@ struct hth_rank_stats {
     uint64_t rows;
     struct hth_phases phases;
     uint64_t weight_bytes, kv_bytes;
+    bool memory_short; /* its window had to shrink */
 };
 /* Any thread; a snapshot. */
 void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out);

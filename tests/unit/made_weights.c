@@ -68,15 +68,27 @@ static int source_read(void *ctx, uint32_t index, const struct hth_block *b,
     return HTH_OK;
 }
 
+/* Take one of the faults that are left. Looking and counting is one act: of
+ * two readers that find the last one, one gets it, or the count would pass
+ * zero, where it means all reads. */
+static bool take_fault(struct made_weights *m)
+{
+    int left = atomic_load(&m->fault_for);
+
+    while (left > 0 &&
+           !atomic_compare_exchange_weak(&m->fault_for, &left, left - 1))
+        ;
+    return left != 0;
+}
+
 static ssize_t faulty_pread(void *ctx, int fd, void *dst, size_t n, off_t at)
 {
     struct made_weights *m = ctx;
     int fault = atomic_load(&m->fault);
     ssize_t r;
 
-    if (fault == MADE_FAULT_NONE || atomic_load(&m->fault_for) == 0)
+    if (fault == MADE_FAULT_NONE || !take_fault(m))
         return pread(fd, dst, n, at);
-    atomic_fetch_sub(&m->fault_for, 1);
     switch (fault) {
     case MADE_FAULT_EIO:
         errno = EIO;

@@ -65,6 +65,7 @@ static void fill_report(struct hth_msg_report *m)
     m->phases = (struct hth_phases){3, 4, 5, 6, 7, 8, 9};
     m->round_trip_ns = 250000;
     m->loras_number = 4;
+    m->memory_short = 1;
     m->status = HTH_EHASH;
     snprintf(m->text, sizeof m->text, "block 3 differs");
 }

@@ -114,6 +114,34 @@ Test(prefix_engine, of_a_request_that_still_runs, .timeout = 120)
     rig_close(&r);
 }
 
+/* Memory is short on some rank: what is only kept goes, one sequence before
+ * each step, and answers stay the same; what runs is not touched. */
+Test(prefix_engine, kept_sequences_go_while_memory_is_short, .timeout = 120)
+{
+    uint32_t ids[3][60];
+    struct hth_cache_stats c;
+    struct hth_rng rng;
+    struct rig r;
+
+    rig_open(&r, "llama-gqa-F16", g_three, 3);
+    hth_rng_init(&rng, 4);
+    for (uint32_t i = 0; i < 3; i++) {
+        random_ids(&rng, ids[i], 60);
+        (void)both(&r, ids[i], 60, 4, NULL);
+    }
+    hth_engine_cache_stats(r.e, &c);
+    cr_assert_eq(c.kept, 3u);
+    hth_engine_peers_short(r.e, true);
+    cr_assert_eq(both(&r, ids[0], 60, 8, NULL), 0, "nothing is kept");
+    hth_engine_cache_stats(r.e, &c);
+    cr_assert_leq(c.kept, 1u, "%u are kept", c.kept);
+    cr_assert_leq(c.kept_positions, 80u);
+    hth_engine_peers_short(r.e, false);
+    (void)both(&r, ids[1], 60, 4, NULL);
+    cr_assert_eq(both(&r, ids[1], 60, 4, NULL), 48);
+    rig_close(&r);
+}
+
 /* ---- everything at once ---------------------------------------------------
  */
 

@@ -56,6 +56,7 @@ static void check(const struct hth_window_ask *a, const struct hth_window *w)
     cr_assert_eq(pinned, w->pinned_bytes);
     cr_assert(w->ring_bytes == 0 ? largest == 0
                                  : w->ring_bytes >= largest + a->ahead_bytes);
+    cr_assert(a->unit_bytes == 0 || w->ring_bytes % a->unit_bytes == 0);
     cr_assert(a->budget_bytes == 0 ||
               w->pinned_bytes + w->ring_bytes + w->cache_bytes <=
                   a->budget_bytes);
@@ -176,6 +177,12 @@ Test(window, experts_get_what_is_left)
     a.budget_bytes = 6 * MIB;
     cr_assert_eq(hth_window_plan(&a, g_pinned, &w, NULL), HTH_EOVERFLOW);
     cr_assert_eq(w.need_bytes, 22 * MIB);
+    a.unit_bytes = 5 * MIB; /* rings of 15 MiB */
+    cr_assert_eq(hth_window_plan(&a, g_pinned, &w, NULL), HTH_EOVERFLOW);
+    cr_assert_eq(w.need_bytes, 23 * MIB);
+    a.budget_bytes = w.need_bytes;
+    cr_assert_eq(hth_window_plan(&a, g_pinned, &w, NULL), 0);
+    cr_assert_eq(w.ring_bytes, 15 * MIB);
 }
 
 /* TPI-LLM's loose steady-state condition (arXiv 2410.00531), from measured
@@ -234,6 +241,7 @@ Test(window, random_models)
     for (uint32_t round = 0; round < 300; round++) {
         struct hth_window_ask a = {.piece = g_piece,
                                    .ahead_bytes = hth_rng_u64(&rng) % 5000,
+                                   .unit_bytes = hth_rng_u64(&rng) % 3 * 700,
                                    .disk_bytes_per_s =
                                        1 + (double)(hth_rng_u64(&rng) % 9000),
                                    .compute_bytes_per_s = 4000};
