@@ -151,6 +151,7 @@ struct hth_cluster {
     uint32_t threads;
     uint64_t memory_bytes;
     char packed_dir[PATH_MAX]; /* empty: nowhere to stream weights from */
+    char past_dir[PATH_MAX];   /* empty: nothing is remembered of prompts */
     uint32_t ctx;
 
     struct hth_gguf *gguf;

@@ -158,6 +158,7 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
         .memory_bytes = c->memory_bytes,
         .store_dir = c->packed_dir[0] != '\0' ? c->packed_dir : NULL,
         .kv_dir = c->opts.kv_dir,
+        .past_dir = c->state_dir != NULL ? c->past_dir : NULL,
         .parallel_max = c->opts.parallel_max,
         .waiting_max = c->opts.waiting_max,
         .lost = on_lost,
@@ -176,6 +177,9 @@ static int open_workings(struct hth_cluster *c, struct hth_err *err)
     struct hth_jobs_opts jobs = {.done = on_job, .ctx = c};
     int status;
 
+    if (c->state_dir != NULL)
+        snprintf(c->past_dir, sizeof c->past_dir, "%.4000s/prefill",
+                 c->state_dir);
     if ((status = hth__loop_init(c, err)) != HTH_OK ||
         (status = hth__lora_open(c, err)) != HTH_OK ||
         (status = hth_engine_open(&c->engine, &engine, err)) ||

@@ -330,6 +330,7 @@ static void become_idle(struct hth_engine *e, int status,
     if (polite)
         say_goodbye(e);
     end_all(e, status, why);
+    hth_engine__past_save(e, true);
     pthread_mutex_lock(&e->lock);
     drop_links(e);
     hth_engine__cache_clear(e);
@@ -682,6 +683,8 @@ int hth_engine_attach(struct hth_engine *e, struct hth_link **links,
     rc = open_star(e, err);
     if (rc == HTH_OK && e->split != NULL && ranks > 1)
         rc = hth_engine__split_meet(e, err);
+    else if (rc == HTH_OK)
+        hth_engine__split_none(e);
     pthread_mutex_lock(&e->lock);
     if (rc != HTH_OK)
         drop_links(e);

@@ -35,6 +35,8 @@ struct hth_engine_opts {
     uint64_t memory_bytes; /* 0: no bound */
     const char *store_dir; /* for weights that stream; NULL: they must fit */
     const char *kv_dir;    /* contexts that survive a restart; NULL: none do */
+    const char *past_dir;  /* what long prompts took (prefills.h); NULL: it is
+                            * forgotten with the session */
     uint32_t parallel_max; /* requests that run at a time; 0: HTH_SEQS_MAX */
     uint32_t waiting_max;  /* beside them; 0: HTH_REQUESTS_MAX */
     uint32_t room_ahead;   /* KV positions reserved beyond those a request has;

@@ -121,8 +121,13 @@ struct hth_engine {
     struct hth_prefill_net net;
     struct hth_prefill_load load;
     struct hth_split_rates rate[HTH_RANKS_MAX]; /* the load's are levelled */
-    uint32_t jobs; /* prompts whose time was predicted, in this session */
+    bool predicts; /* the load's numbers are known */
+    struct hth_split_rates rate_before[HTH_RANKS_MAX]; /* the last change */
+    bool rates_new;     /* no prompt was dealt by them yet */
+    bool rates_settled; /* what was learnt did no good: they stay */
     struct hth_prefill_memory prefills;
+    bool past_new;               /* more was learnt than is on disk */
+    uint64_t saved_ms;           /* when it was last written */
     struct hth_task *split_task; /* under the lock: whose job runs */
 };
 
@@ -183,6 +188,14 @@ void hth_engine__kept_find(struct hth_engine *e, const struct hth_context *c,
 int hth_engine__step(struct hth_engine *e, struct hth_err *err);
 /* Get to know the ranks' rates and links. */
 int hth_engine__split_meet(struct hth_engine *e, struct hth_err *err);
+/* A session in which all prompts take steps. */
+void hth_engine__split_none(struct hth_engine *e);
+/* The load's devices and links, from e->rate and rank 0's links in e->net. */
+void hth_engine__split_rates(struct hth_engine *e);
+/* engine_past.c: take over what is remembered of these devices, if they are as
+ * they were. Remember what was learnt, at once or every few seconds. */
+bool hth_engine__past_open(struct hth_engine *e);
+void hth_engine__past_save(struct hth_engine *e, bool at_once);
 /* A request whose prompt is to be spread over the ranks now, chosen and
  * predicted; NULL: none. One that cannot be run as asked for ends here. */
 struct hth_task *hth_engine__split_due(struct hth_engine *e,
@@ -191,8 +204,9 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
 int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
                           const struct hth_prefill_choice *choice,
                           struct hth_err *err);
-/* What a prompt took, for the next choice. */
-void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t);
+/* What a prompt took, for the next choice; spread NULL: in steps. */
+void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t,
+                             const struct hth_spread *spread);
 /* engine_prompt.c: note and log how a prompt went that was spread, its time
  * already noted; that took steps. */
 void hth_engine__prompt_spread(struct hth_engine *e, struct hth_task *t,

@@ -68,6 +68,6 @@ void hth_engine__prompt_stepped(struct hth_engine *e, struct hth_task *t)
                                  .sent_bytes = sent - t->sent0,
                                  .received_bytes = received - t->received0};
     if (atomic_load(&e->running) == 1)
-        hth_engine__split_learn(e, t);
+        hth_engine__split_learn(e, t, NULL);
     tell(t, (double)s->predicted_ns * 1e-9);
 }

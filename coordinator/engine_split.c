@@ -1,6 +1,7 @@
 /* engine_split.c - prompts that are spread over the ranks: whether, how, and
  * what came of it. While one runs nobody else is served, so where others are
  * answering meanwhile the automatic choice takes steps. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@
 /* Fewer rows of a rank say little of its rates. */
 #define ROWS_MIN 64u
 /* How much a new measurement counts. */
-#define RATE_WEIGHT 0.5
+#define RATE_WEIGHT 0.25
 /* A rate believed at most this many times away from the former one. */
 #define RATE_STEP_MAX 3.0
 #define BARRIER_S 5e-5
@@ -32,10 +33,20 @@ static double share_of(const struct hth_session *s, uint32_t rank)
     return 0.25 * r->heads / s->spec.heads + 0.75 * r->ff / s->spec.ff;
 }
 
-/* The model's devices, out of what is known of each. */
-static void set_rates(struct hth_engine *e)
+/* Changes of rates that are none: a partition is kept through them. */
+#define RATE_SAME 1.03
+
+static bool differs(double a, double b)
+{
+    return a > b * RATE_SAME || b > a * RATE_SAME;
+}
+
+/* The model's devices, out of what is known of each; partitions that were
+ * found with other rates go. Is there a change? */
+static bool set_rates(struct hth_engine *e)
 {
     double row_s[HTH_RANKS_MAX], pair_s[HTH_RANKS_MAX];
+    bool change = false;
 
     for (uint32_t r = 0; r < e->ranks; r++) {
         row_s[r] = e->rate[r].row_s;
@@ -43,19 +54,67 @@ static void set_rates(struct hth_engine *e)
     }
     hth_prefill_level(row_s, e->ranks);
     hth_prefill_level(pair_s, e->ranks);
+    for (uint32_t r = 0; r < e->ranks; r++)
+        change = change || differs(row_s[r], e->load.device[r].row_s) ||
+                 differs(pair_s[r], e->load.device[r].pair_s);
+    if (!change)
+        return false;
+    e->prefills.table.entries = 0;
     for (uint32_t r = 0; r < e->ranks; r++) {
         e->load.device[r].row_s = row_s[r];
         e->load.device[r].pair_s = pair_s[r];
     }
+    return true;
 }
 
-static void fill_load(struct hth_engine *e)
+/* The slower of two devices' links to rank 0 is a good guess of the link
+ * between them in a home; by rank 0 it is both ways. */
+static void guess_pairs(struct hth_engine *e)
 {
     const struct hth_split_view *v = hth_split_view(e->split);
-    const struct hth_session *s = hth_rank_session(e->rank);
+    struct hth_prefill_net *n = &e->net;
+
+    for (uint32_t a = 1; a < e->ranks; a++)
+        for (uint32_t b = 1; b < e->ranks; b++) {
+            double x = n->alpha_s[0][a], y = n->alpha_s[0][b];
+
+            n->bytes_per_s[a][b] =
+                fmin(n->bytes_per_s[0][a], n->bytes_per_s[0][b]);
+            n->alpha_s[a][b] = v->pair[a][b].direct ? fmax(x, y) : x + y;
+        }
+}
+
+void hth_engine__split_rates(struct hth_engine *e)
+{
+    (void)set_rates(e);
+    if (e->split != NULL)
+        guess_pairs(e);
+}
+
+static void fill_devices(struct hth_engine *e)
+{
+    const struct hth_split_view *v = hth_split_view(e->split);
     struct hth_prefill_load *l = &e->load;
 
-    *l = (struct hth_prefill_load){
+    l->alone = v->alone;
+    memcpy(e->rate, v->rates, sizeof e->rate);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        l->whole[r] = v->rates[r].whole;
+        l->device[r].layer_s = v->rates[r].layer_s;
+        l->device[r].stream_bytes_per_s = v->rates[r].stream_bytes_per_s;
+        e->net.alpha_s[r][0] = e->net.alpha_s[0][r] = v->pair[0][r].alpha_s;
+        e->net.bytes_per_s[r][0] = e->net.bytes_per_s[0][r] =
+            v->pair[0][r].bytes_per_s;
+    }
+}
+
+/* Of a session's devices: as they said when they met; in steps only, nothing
+ * but what is remembered. */
+static void fill_load(struct hth_engine *e)
+{
+    const struct hth_session *s = hth_rank_session(e->rank);
+
+    e->load = (struct hth_prefill_load){
         .ranks = e->ranks,
         .layers = s->spec.layers,
         .chunk_rows = s->rows_max,
@@ -69,23 +128,23 @@ static void fill_load(struct hth_engine *e)
         .step_bytes = 4.0 * s->spec.dim,
         .layer_bytes = (double)hth_whole_bytes(&s->spec) / s->spec.layers,
         .net = &e->net};
-    for (uint32_t r = 0; r < e->ranks; r++) {
-        l->whole[r] = v->rates[r].whole;
-        l->device[r] = (struct hth_prefill_device){
-            .row_s = v->rates[r].row_s,
-            .pair_s = v->rates[r].pair_s,
-            .layer_s = v->rates[r].layer_s,
-            .stream_bytes_per_s = v->rates[r].stream_bytes_per_s,
-            .share = share_of(s, r)};
-        for (uint32_t q = 0; q < e->ranks; q++) {
-            e->net.alpha_s[r][q] = v->pair[r][q].alpha_s;
-            e->net.bytes_per_s[r][q] = v->pair[r][q].bytes_per_s;
-        }
-    }
-    memcpy(e->rate, v->rates, sizeof e->rate);
-    e->jobs = 0;
-    set_rates(e);
+    for (uint32_t r = 0; r < e->ranks; r++)
+        e->load.device[r].share = share_of(s, r);
+    memset(e->rate, 0, sizeof e->rate);
+    e->net = (struct hth_prefill_net){0};
+    if (e->split != NULL)
+        fill_devices(e);
+    e->rates_new = e->rates_settled = false;
     e->prefills = (struct hth_prefill_memory){.table = {.ranks = e->ranks}};
+    hth_engine__split_rates(e);
+    e->predicts = hth_engine__past_open(e) || e->split != NULL;
+}
+
+void hth_engine__split_none(struct hth_engine *e)
+{
+    e->predicts = false;
+    if (e->ranks > 1)
+        fill_load(e);
 }
 
 int hth_engine__split_meet(struct hth_engine *e, struct hth_err *err)
@@ -114,40 +173,109 @@ static double nearer(double old, double now)
     return (1 - RATE_WEIGHT) * old + RATE_WEIGHT * now;
 }
 
-/* What the ranks did is better known than what they said they could do; a
- * partition found with other rates is not worth keeping. */
-static void learn_rates(struct hth_engine *e, const struct hth_spread *spread)
+/* By what all of the ranks that were timed are off together: that is no matter
+ * of who gets how much, and the past's factors see to it. */
+static double common(const double *now, const double *old, uint32_t n)
+{
+    double sum = 0;
+    uint32_t timed = 0;
+
+    for (uint32_t r = 0; r < n; r++)
+        if (now[r] > 0 && old[r] > 0) {
+            sum += log(now[r] / old[r]);
+            timed++;
+        }
+    return timed > 0 ? exp(sum / timed) : 1;
+}
+
+/* What this prompt says of each rank's rates; 0: nothing. */
+static void rates_of(const struct hth_engine *e,
+                     const struct hth_spread *spread, double *row_s,
+                     double *pair_s)
 {
     const struct hth_split_done *d = hth_split_reports(e->split);
     double layers = e->load.layers;
 
     for (uint32_t r = 0; r < e->ranks; r++) {
-        struct hth_split_rates *v = &e->rate[r];
         uint32_t rows = spread->rows[r];
         uint32_t chunks = (rows + e->load.chunk_rows - 1) / e->load.chunk_rows;
         double all = (double)d[r].compute_ns * 1e-9 / layers;
         double attend = (double)d[r].attend_ns * 1e-9 / layers;
+        double row = (all - attend - chunks * e->rate[r].layer_s) /
+                     (rows > 0 ? rows : 1);
 
+        row_s[r] = pair_s[r] = 0;
         if (d[r].status != HTH_OK || rows < ROWS_MIN)
             continue;
-        v->row_s =
-            nearer(v->row_s, (all - attend - chunks * v->layer_s) / rows);
-        if (attend > all * ATTEND_PART_MIN)
-            v->pair_s = nearer(v->pair_s, attend / (double)d[r].pairs);
+        row_s[r] = row > 0 ? row : 0;
+        if (attend > all * ATTEND_PART_MIN && d[r].pairs > 0)
+            pair_s[r] = attend / (double)d[r].pairs;
     }
-    set_rates(e);
-    e->prefills.table.entries = 0;
 }
 
-void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t)
+/* What the ranks did beside each other is better known than what they said
+ * they could do. */
+static void learn_rates(struct hth_engine *e, const struct hth_spread *spread)
+{
+    double row_s[HTH_RANKS_MAX], pair_s[HTH_RANKS_MAX];
+    double old_row_s[HTH_RANKS_MAX], old_pair_s[HTH_RANKS_MAX];
+    double rows, pairs;
+
+    if (e->rates_settled)
+        return;
+    memcpy(e->rate_before, e->rate, sizeof e->rate_before);
+    rates_of(e, spread, row_s, pair_s);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        old_row_s[r] = e->rate[r].row_s;
+        old_pair_s[r] = e->rate[r].pair_s;
+    }
+    rows = common(row_s, old_row_s, e->ranks);
+    pairs = common(pair_s, old_pair_s, e->ranks);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        e->rate[r].row_s = nearer(old_row_s[r], row_s[r] / rows);
+        e->rate[r].pair_s = nearer(old_pair_s[r], pair_s[r] / pairs);
+    }
+    e->rates_new = set_rates(e);
+}
+
+/* A prompt that was dealt by rates just learnt and took this much longer than
+ * such prompts had: the rates before were better, and are kept. */
+#define WORSE 1.1
+
+static void judge_rates(struct hth_engine *e, const struct hth_task *t,
+                        double factor)
+{
+    const struct hth_prefill_past *past = &e->prefills.past;
+    uint32_t mode = t->stats.prompt.mode;
+    uint32_t count = t->r.count - t->stats.cached_tokens;
+
+    if (!e->rates_new || hth_prefill_doubt(past, mode, count) < 1)
+        return;
+    e->rates_new = false;
+    if (factor <= WORSE * hth_prefill_factor(past, mode, count))
+        return;
+    memcpy(e->rate, e->rate_before, sizeof e->rate);
+    e->rates_settled = true;
+    (void)set_rates(e);
+}
+
+void hth_engine__split_learn(struct hth_engine *e, const struct hth_task *t,
+                             const struct hth_spread *spread)
 {
     const struct hth_prompt_stats *s = &t->stats.prompt;
+    double factor;
 
-    /* A session's first prompt is the first to touch its memory. */
-    if (t->model_s > 0 && e->jobs++ > 0)
-        hth_prefill_learn(&e->prefills.past, s->mode,
-                          t->r.count - t->stats.cached_tokens,
-                          (double)s->took_ns * 1e-9 / t->model_s);
+    if (t->model_s <= 0)
+        return;
+    factor = (double)s->took_ns * 1e-9 / t->model_s;
+    if (spread != NULL && s->mode != HTH_PREFILL_SINGLE) {
+        judge_rates(e, t, factor);
+        learn_rates(e, spread);
+    }
+    hth_prefill_learn(&e->prefills.past, s->mode,
+                      t->r.count - t->stats.cached_tokens, factor);
+    e->past_new = true;
+    hth_engine__past_save(e, false);
 }
 
 /* ---- choice
@@ -197,38 +325,115 @@ static void tell_adapted(struct hth_task *t)
             t->r.count - t->pos);
 }
 
+static struct hth_split_job job_of(const struct hth_engine *e,
+                                   const struct hth_task *t,
+                                   const struct hth_prefill_choice *c)
+{
+    return (struct hth_split_job){.seq = t->seq,
+                                  .prefix = t->pos,
+                                  .wants = t->r.generate_max > 0 ||
+                                           t->r.on_logits != NULL,
+                                  .candidates = hth_engine__candidates(t),
+                                  .embed_type = hth_embed_type(e->embed),
+                                  .spread = c->spread};
+}
+
+/* A rank whose memory such a prompt would be too much for; ranks: none. */
+static uint32_t too_small(const struct hth_engine *e, const struct hth_task *t,
+                          const struct hth_prefill_choice *c)
+{
+    const struct hth_split_view *v = hth_split_view(e->split);
+    struct hth_split_job job = job_of(e, t, c);
+    uint32_t r = 0;
+
+    while (r < e->ranks &&
+           hth_split_job_bytes(e->split, &job, r) <= v->rates[r].room_bytes)
+        r++;
+    return r;
+}
+
+/* The best of the modes that fit every rank's memory. A mode asked for by name
+ * is tried: the rank that it is too much for says so itself. */
+static int choose_fitting(struct hth_engine *e, const struct hth_task *t,
+                          uint32_t wanted, struct hth_prefill_choice *c)
+{
+    struct hth_prompt p = {t->pos, t->r.count - t->pos};
+
+    e->load.barred = 0;
+    for (;;) {
+        int rc = hth_prefill_choose(&e->load, &p, wanted, &e->prefills, c);
+        uint32_t r;
+
+        if (rc != HTH_OK || wanted != HTH_PREFILL_AUTO ||
+            c->mode == HTH_PREFILL_TP)
+            return rc;
+        r = too_small(e, t, c);
+        if (r == e->ranks)
+            return rc;
+        e->load.barred |= 1u << c->mode;
+        hth_log(HTH_LOG_NOTICE, "PREFILL-BARRED",
+                "mode=%s tokens=%u rank=%u: such a prompt does not fit the "
+                "memory of that device; raise its --memory to have it",
+                hth_prefill_mode_text(c->mode), p.count, r);
+    }
+}
+
+static void note_choice(struct hth_task *t, const struct hth_prefill_choice *c)
+{
+    t->stats.prompt.mode = c->mode;
+    t->stats.prompt.predicted_ns = (uint64_t)(c->predicted_s * 1e9);
+    t->model_s = c->model_s;
+    t->stepwise = c->mode == HTH_PREFILL_TP;
+}
+
+/* Where all prompts take steps: how long they will, if that is known from
+ * sessions before. */
+static void predict_steps(struct hth_engine *e)
+{
+    struct hth_prefill_choice c;
+
+    for (struct hth_task *t = hth_engine__head(e); t != NULL;
+         t = hth_engine__after(e, t)) {
+        struct hth_prompt p = {t->pos, t->r.count - t->pos};
+
+        if (!e->predicts || !t->running || t->stepwise || t->r.loras > 0 ||
+            t->pos >= t->r.count)
+            continue;
+        if (hth_prefill_choose(&e->load, &p, HTH_PREFILL_TP, &e->prefills,
+                               &c) == HTH_OK)
+            note_choice(t, &c);
+    }
+}
+
 struct hth_task *hth_engine__split_due(struct hth_engine *e,
                                        struct hth_prefill_choice *choice)
 {
     uint32_t wanted = hth_rank_session(e->rank)->prefill;
 
+    if (e->ranks >= 2 && wanted == HTH_PREFILL_TP)
+        predict_steps(e);
     if (e->ranks < 2 || wanted == HTH_PREFILL_TP)
         return NULL;
     for (struct hth_task *t = hth_engine__head(e), *next; t != NULL; t = next) {
-        struct hth_prompt p = {t->pos, t->r.count - t->pos};
+        uint32_t count = t->r.count - t->pos;
 
         next = hth_engine__after(e, t);
         tell_adapted(t);
         if (!may_split(t, wanted))
             continue;
         if (wanted == HTH_PREFILL_AUTO &&
-            (e->split == NULL || p.count < AUTO_TOKENS_MIN ||
-             others_run(e, t))) {
+            (e->split == NULL || count < AUTO_TOKENS_MIN || others_run(e, t))) {
             t->stepwise = true;
             continue;
         }
         if (e->split == NULL ||
-            hth_prefill_choose(&e->load, &p, wanted, &e->prefills, choice) !=
-                HTH_OK) {
+            choose_fitting(e, t, wanted, choice) != HTH_OK) {
             refuse(e, t, wanted);
             continue;
         }
-        t->stats.prompt.mode = choice->mode;
-        t->stats.prompt.predicted_ns = (uint64_t)(choice->predicted_s * 1e9);
-        t->model_s = choice->model_s;
-        if (choice->mode != HTH_PREFILL_TP)
+        note_choice(t, choice);
+        if (!t->stepwise)
             return t;
-        t->stepwise = true;
     }
     return NULL;
 }
@@ -314,14 +519,8 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
                           struct hth_err *err)
 {
     struct hth_prompt p = {t->pos, t->r.count - t->pos};
-    struct hth_split_prompt prompt = {
-        .cancelled = &t->cancelled,
-        .job = {.seq = t->seq,
-                .prefix = t->pos,
-                .wants = t->r.generate_max > 0 || t->r.on_logits != NULL,
-                .candidates = hth_engine__candidates(t),
-                .embed_type = hth_embed_type(e->embed),
-                .spread = c->spread}};
+    struct hth_split_prompt prompt = {.cancelled = &t->cancelled,
+                                      .job = job_of(e, t, c)};
     struct hth_err why = {0};
     uint64_t t0 = hth_now_ns(), took;
     uint8_t *rows = NULL;
@@ -353,9 +552,7 @@ int hth_engine__split_run(struct hth_engine *e, struct hth_task *t,
         return rc;
     if (why.status == HTH_OK) {
         t->stats.prompt.took_ns = took;
-        hth_engine__split_learn(e, t);
-        if (e->jobs > 1)
-            learn_rates(e, &c->spread);
+        hth_engine__split_learn(e, t, &c->spread);
         hth_engine__prompt_spread(e, t, c);
     }
     conclude(e, t, more, &why);

@@ -344,8 +344,22 @@ static void fastest_alone(const struct hth_prefill_load *l, double *weights)
         weights[best] = 1;
 }
 
+/* Rank 0 as it is while the others do not compute. */
+static void set_alone(struct hth_prefill_load *l)
+{
+    struct hth_prefill_device *d = &l->device[0];
+
+    if (!(l->alone > 0 && l->alone < 1))
+        return;
+    d->row_s *= l->alone;
+    d->pair_s *= l->alone;
+    d->layer_s *= l->alone;
+}
+
 static bool mode_possible(const struct hth_prefill_load *l, uint32_t mode)
 {
+    if (l->barred >> mode & 1)
+        return false;
     if (mode == HTH_PREFILL_TP)
         return true;
     if (mode == HTH_PREFILL_SINGLE)
@@ -377,7 +391,13 @@ static double try_mode(const struct hth_prefill_load *l,
 {
     double w[HTH_RANKS_MAX];
     struct hth_prefill_time t;
+    struct hth_prefill_load alone;
 
+    if (mode == HTH_PREFILL_SINGLE) {
+        alone = *l;
+        set_alone(&alone);
+        l = &alone;
+    }
     if (mode == HTH_PREFILL_TP) {
         hth_prefill_time_tp(l, p, &t);
         return t.first_token_s;
@@ -389,32 +409,84 @@ static double try_mode(const struct hth_prefill_load *l,
     return t.first_token_s;
 }
 
+/* All modes that are possible: what the model says, and what it comes to with
+ * the past. */
+static void predict_all(const struct hth_prefill_load *l,
+                        const struct hth_prompt *p,
+                        struct hth_prefill_memory *memory,
+                        struct hth_spread *spread,
+                        struct hth_prefill_choice *out)
+{
+    for (uint32_t mode = HTH_PREFILL_TP; mode < HTH_PREFILL_AUTO; mode++) {
+        double t;
+
+        if (!mode_possible(l, mode))
+            continue;
+        t = try_mode(l, p, mode, memory, &spread[mode]);
+        out->model_by_mode_s[mode] = t;
+        if (memory != NULL)
+            t *= hth_prefill_factor(&memory->past, mode, p->count);
+        out->by_mode_s[mode] = t;
+    }
+}
+
+/* The mode of the least time; with a past, of the least time that it may turn
+ * out to have, and now and then what comes after that. */
+static uint32_t least(const struct hth_prefill_choice *c, uint32_t count,
+                      const struct hth_prefill_past *past, uint32_t except)
+{
+    uint32_t best = HTH_PREFILL_AUTO;
+    double best_s = 0;
+
+    for (uint32_t m = 0; m < HTH_PREFILL_AUTO; m++) {
+        double t = c->by_mode_s[m];
+
+        if (t <= 0 || m == except)
+            continue;
+        if (past != NULL)
+            t *= hth_prefill_doubt(past, m, count);
+        if (best == HTH_PREFILL_AUTO || t < best_s) {
+            best = m;
+            best_s = t;
+        }
+    }
+    return best;
+}
+
+/* Worth another try: what takes at most so many times the best one's time. */
+#define AGAIN_MOST 1.25
+
+static uint32_t pick(const struct hth_prefill_choice *c, uint32_t count,
+                     const struct hth_prefill_past *past)
+{
+    uint32_t best = least(c, count, past, HTH_PREFILL_AUTO), next;
+
+    if (past == NULL || best == HTH_PREFILL_AUTO ||
+        !hth_prefill_again(past, count))
+        return best;
+    next = least(c, count, past, best);
+    return next != HTH_PREFILL_AUTO &&
+                   c->by_mode_s[next] <= AGAIN_MOST * c->by_mode_s[best]
+               ? next
+               : best;
+}
+
 int hth_prefill_choose(const struct hth_prefill_load *l,
                        const struct hth_prompt *p, uint32_t wanted,
                        struct hth_prefill_memory *memory,
                        struct hth_prefill_choice *out)
 {
-    struct hth_spread spread = {0};
-    bool found = false;
+    struct hth_spread spread[HTH_PREFILL_AUTO] = {0};
 
     memset(out, 0, sizeof *out);
-    for (uint32_t mode = HTH_PREFILL_TP; mode < HTH_PREFILL_AUTO; mode++) {
-        double model, t;
-
-        if (!mode_possible(l, mode))
-            continue;
-        model = t = try_mode(l, p, mode, memory, &spread);
-        if (memory != NULL)
-            t *= hth_prefill_factor(&memory->past, mode, p->count);
-        out->by_mode_s[mode] = t;
-        if ((wanted != HTH_PREFILL_AUTO && mode != wanted) ||
-            (found && t >= out->predicted_s))
-            continue;
-        found = true;
-        out->mode = mode;
-        out->predicted_s = t;
-        out->model_s = model;
-        out->spread = spread;
-    }
-    return found ? HTH_OK : HTH_EUNSUPPORTED;
+    predict_all(l, p, memory, spread, out);
+    out->mode = wanted;
+    if (wanted == HTH_PREFILL_AUTO)
+        out->mode = pick(out, p->count, memory != NULL ? &memory->past : NULL);
+    if (out->mode >= HTH_PREFILL_AUTO || out->by_mode_s[out->mode] <= 0)
+        return HTH_EUNSUPPORTED;
+    out->predicted_s = out->by_mode_s[out->mode];
+    out->model_s = out->model_by_mode_s[out->mode];
+    out->spread = spread[out->mode];
+    return HTH_OK;
 }

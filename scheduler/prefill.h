@@ -44,6 +44,10 @@ struct hth_prefill_load {
     double step_bytes;         /* a row as rank 0 sends it to a step */
     double layer_bytes;        /* one whole layer's weights */
     bool whole[HTH_RANKS_MAX]; /* the rank has whole layers */
+    double alone;    /* what rank 0 takes while nobody else computes, of what it
+                      * takes while all do: less than 1 where ranks share cores;
+                      * 0: as long */
+    uint32_t barred; /* a bit per mode: not possible for another reason */
     struct hth_prefill_device device[HTH_RANKS_MAX];
     const struct hth_prefill_net *net; /* borrowed */
 };
@@ -114,20 +118,34 @@ bool hth_partition_lookup(const struct hth_partition_table *t, uint32_t count,
  */
 
 #define HTH_PREFILL_LENGTHS 21u /* octaves: to 2^20 tokens */
+#define HTH_PREFILL_KEPT 5u     /* prompts of a mode and length */
 
+/* What the last prompts of a mode and length took, as the logarithm of measured
+ * over predicted time; of more than are kept the oldest goes. */
+struct hth_prefill_runs {
+    uint32_t runs; /* ever; the next is kept at runs % HTH_PREFILL_KEPT */
+    float log_factor[HTH_PREFILL_KEPT];
+};
 /* Measured over predicted time to the first token, by mode and length. A model
  * leaves things out (cores that ranks share, a medium that links share); what
  * it leaves out is much the same the next time. Zero: nothing is known. */
 struct hth_prefill_past {
-    double log_factor[HTH_PREFILL_AUTO][HTH_PREFILL_LENGTHS];
-    uint32_t runs[HTH_PREFILL_AUTO][HTH_PREFILL_LENGTHS];
+    struct hth_prefill_runs of[HTH_PREFILL_AUTO][HTH_PREFILL_LENGTHS];
 };
 /* A prompt took `factor` times what the model alone had said. */
 void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
                        uint32_t count, double factor);
-/* What the model's time is to be multiplied by. */
+/* What the model's time is to be multiplied by: the median of what is kept. */
 double hth_prefill_factor(const struct hth_prefill_past *past, uint32_t mode,
                           uint32_t count);
+/* At most 1: how much better than predicted a mode may turn out at this length,
+ * for the little that it was run. The automatic choice goes by it, so that what
+ * was never tried, or was unlucky once, is tried where it costs little. */
+double hth_prefill_doubt(const struct hth_prefill_past *past, uint32_t mode,
+                         uint32_t count);
+/* Is it time to try again what was not the best? Every so many prompts of a
+ * length. */
+bool hth_prefill_again(const struct hth_prefill_past *past, uint32_t count);
 
 /* Rates within this factor of each other get their mean: a measurement cannot
  * tell more, and an uneven deal among equal devices only costs. */
@@ -142,6 +160,7 @@ struct hth_prefill_choice {
     double predicted_s;                  /* to the first token */
     double model_s;                      /* the same without the past */
     double by_mode_s[HTH_PREFILL_MODES]; /* 0: not possible */
+    double model_by_mode_s[HTH_PREFILL_MODES];
 };
 
 /* What a choice remembers of earlier prompts of the same devices. */
@@ -151,8 +170,10 @@ struct hth_prefill_memory {
 };
 
 /* The best of all possible modes, or `wanted` if it is not AUTO. memory may be
- * NULL; else its table is asked and taught, its past is asked.
- * HTH_EUNSUPPORTED: the wanted mode needs whole layers where they are not. */
+ * NULL; else its table is asked and taught, its past is asked, and a mode that
+ * may turn out to be the best is taken before it is known to be.
+ * HTH_EUNSUPPORTED: the wanted mode is barred, or needs whole layers where they
+ * are not. */
 HTH_MUST_CHECK int hth_prefill_choose(const struct hth_prefill_load *load,
                                       const struct hth_prompt *prompt,
                                       uint32_t wanted,

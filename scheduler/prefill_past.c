@@ -5,11 +5,15 @@
 
 #include "scheduler/prefill.h"
 
-/* How much one prompt counts against what was known: the first says all. */
-#define NEWEST 0.5
 /* Believed at most: one prompt may have met a device that did something else.
  */
 #define FACTOR_MAX 16.0
+/* What a mode that was never run at a length may be better than thought, and
+ * one that was run once. */
+#define DOUBT_NEW 0.8
+#define DOUBT_ONCE 0.9
+/* Prompts of a length until what is second best is tried again. */
+#define AGAIN 24u
 
 /* Lengths by octaves; the length's place between two of them. */
 static double place_of(uint32_t count)
@@ -19,18 +23,39 @@ static double place_of(uint32_t count)
     return at < HTH_PREFILL_LENGTHS - 1 ? at : HTH_PREFILL_LENGTHS - 1;
 }
 
+static uint32_t octave_of(uint32_t count)
+{
+    return (uint32_t)(place_of(count) + 0.5);
+}
+
 void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
                        uint32_t count, double factor)
 {
-    uint32_t at = (uint32_t)(place_of(count) + 0.5);
-    double seen;
+    struct hth_prefill_runs *r;
 
     if (mode >= HTH_PREFILL_AUTO || !(factor > 0) || !isfinite(factor))
         return;
-    seen = log(fmin(fmax(factor, 1 / FACTOR_MAX), FACTOR_MAX));
-    if (past->runs[mode][at]++ > 0)
-        seen = NEWEST * seen + (1 - NEWEST) * past->log_factor[mode][at];
-    past->log_factor[mode][at] = seen;
+    r = &past->of[mode][octave_of(count)];
+    factor = fmin(fmax(factor, 1 / FACTOR_MAX), FACTOR_MAX);
+    r->log_factor[r->runs++ % HTH_PREFILL_KEPT] = (float)log(factor);
+}
+
+/* Half of what is kept is less: one prompt that met something else on its way
+ * does not move it. */
+static double median(const struct hth_prefill_runs *r)
+{
+    uint32_t n = r->runs < HTH_PREFILL_KEPT ? r->runs : HTH_PREFILL_KEPT;
+    float v[HTH_PREFILL_KEPT];
+
+    memcpy(v, r->log_factor, sizeof v);
+    for (uint32_t i = 1; i < n; i++)
+        for (uint32_t k = i; k > 0 && v[k] < v[k - 1]; k--) {
+            float t = v[k];
+
+            v[k] = v[k - 1];
+            v[k - 1] = t;
+        }
+    return ((double)v[(n - 1) / 2] + (double)v[n / 2]) / 2;
 }
 
 /* Of a mode that has been run: between the two known lengths around it. Beyond
@@ -38,11 +63,12 @@ void hth_prefill_learn(struct hth_prefill_past *past, uint32_t mode,
 static double known(const struct hth_prefill_past *past, uint32_t mode,
                     double place)
 {
-    const double *f = past->log_factor[mode];
+    const struct hth_prefill_runs *of = past->of[mode];
     int below = -1, above = -1;
+    double low, high;
 
     for (int i = 0; i < (int)HTH_PREFILL_LENGTHS; i++) {
-        if (past->runs[mode][i] == 0)
+        if (of[i].runs == 0)
             continue;
         if (i <= place + 0.5)
             below = i;
@@ -50,20 +76,42 @@ static double known(const struct hth_prefill_past *past, uint32_t mode,
             above = i;
     }
     if (below < 0)
-        return f[above] / (above - place + 0.5);
+        return median(&of[above]) / (above - place + 0.5);
+    low = median(&of[below]);
     if (above < 0)
-        return f[below] / (place - below + 0.5);
+        return low / (place - below + 0.5);
     if (above <= below)
-        return f[below];
-    return f[below] + (f[above] - f[below]) * (place - below) / (above - below);
+        return low;
+    high = median(&of[above]);
+    return low + (high - low) * (place - below) / (above - below);
 }
 
 static bool has_run(const struct hth_prefill_past *past, uint32_t mode)
 {
     for (uint32_t i = 0; i < HTH_PREFILL_LENGTHS; i++)
-        if (past->runs[mode][i] > 0)
+        if (past->of[mode][i].runs > 0)
             return true;
     return false;
+}
+
+double hth_prefill_doubt(const struct hth_prefill_past *past, uint32_t mode,
+                         uint32_t count)
+{
+    uint32_t at = octave_of(count), runs;
+
+    if (mode >= HTH_PREFILL_AUTO)
+        return 1;
+    runs = past->of[mode][at].runs;
+    return runs == 0 ? DOUBT_NEW : runs == 1 ? DOUBT_ONCE : 1;
+}
+
+bool hth_prefill_again(const struct hth_prefill_past *past, uint32_t count)
+{
+    uint32_t at = octave_of(count), runs = 0;
+
+    for (uint32_t m = 0; m < HTH_PREFILL_AUTO; m++)
+        runs += past->of[m][at].runs;
+    return runs % AGAIN == AGAIN - 1;
 }
 
 /* Modes that spread a prompt are alike in what the model does not see: a mode

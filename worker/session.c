@@ -8,9 +8,9 @@
 #include "kernels/type.h"
 #include "scheduler/spread.h"
 
-/* Of this encoding and of the steps' (step.c). A device that does not know it
- * says so when it is given the session. */
-#define SESSION_LAYOUT 3u
+/* Of this encoding, the steps' (step.c) and spread prompts' (split_msg.c). A
+ * device that does not know it says so when it is given the session. */
+#define SESSION_LAYOUT 4u
 
 void hth_session_encode(const struct hth_session *s, struct hth_buf *b)
 {

@@ -80,6 +80,9 @@ HTH_MUST_CHECK int hth__split_load(struct hth_split *s, struct hth_err *err);
 HTH_MUST_CHECK int hth__split_take_room(struct hth_split *s, uint64_t bytes,
                                         struct hth_err *err);
 void hth__split_give_room(struct hth_split *s);
+/* The most memory that can be had for a prompt beside its weights; UINT64_MAX:
+ * there is no bound. */
+uint64_t hth__split_room(const struct hth_split *s);
 /* split_meet.c */
 HTH_MUST_CHECK int hth__split_measure(struct hth_split *s, struct hth_err *err);
 HTH_MUST_CHECK int hth__split_open_links(struct hth_split *s,

@@ -18,7 +18,7 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
     struct hth_whole_rates r;
     int rc;
 
-    s->rates = (struct hth_split_rates){0};
+    s->rates = (struct hth_split_rates){.room_bytes = hth__split_room(s)};
     if (s->whole == NULL)
         return HTH_OK;
     rc = hth__split_take_room(s, 0, err);
@@ -29,6 +29,7 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
         return rc;
     s->rates =
         (struct hth_split_rates){.whole = true,
+                                 .room_bytes = s->rates.room_bytes,
                                  .row_s = r.row_s,
                                  .pair_s = r.pair_s,
                                  .layer_s = r.layer_s,
@@ -181,6 +182,8 @@ static void host_of(const struct hth_link *l, char *dst, size_t size)
     dst[n] = '\0';
 }
 
+/* All ranks measure at once, rank 0 too, which has done so alone before: where
+ * some share a machine's cores, that is what a prompt will find as well. */
 static int ask_met(struct hth_split *s, struct hth_split_dial *dial,
                    struct hth_err *err)
 {
@@ -193,6 +196,9 @@ static int ask_met(struct hth_split *s, struct hth_split_dial *dial,
     hth_split_put_kind(&s->buf, HTH_SPLIT_MEET);
     for (uint32_t r = 1; r < s->ranks && rc == HTH_OK; r++)
         rc = tell(s, r, err);
+    if (rc == HTH_OK)
+        rc = hth__split_measure(s, err);
+    s->view.rates[0] = s->rates;
     for (uint32_t r = 1; r < s->ranks && rc == HTH_OK; r++) {
         rc = hear(s, r, bytes, &n, err);
         if (rc == HTH_OK && hth_split_get_met(&met, bytes, n) != HTH_OK)
@@ -318,24 +324,6 @@ static int measure_link(struct hth_split *s, uint32_t rank, size_t large,
     return HTH_OK;
 }
 
-/* Between workers nobody has measured: the slower of the two is a good guess
- * in a home; by rank 0 it is both ways. */
-static void guess_pairs(struct hth_split *s)
-{
-    for (uint32_t a = 1; a < s->ranks; a++)
-        for (uint32_t b = 1; b < s->ranks; b++) {
-            const struct hth_split_pair *x = &s->view.pair[0][a];
-            const struct hth_split_pair *y = &s->view.pair[0][b];
-            struct hth_split_pair *p = &s->view.pair[a][b];
-
-            p->bytes_per_s = x->bytes_per_s < y->bytes_per_s ? x->bytes_per_s
-                                                             : y->bytes_per_s;
-            p->alpha_s =
-                p->direct ? (x->alpha_s > y->alpha_s ? x->alpha_s : y->alpha_s)
-                          : x->alpha_s + y->alpha_s;
-        }
-}
-
 static int measure_links(struct hth_split *s, struct hth_err *err)
 {
     size_t large = 4ull * s->session->rows_max * s->session->spec.dim;
@@ -345,7 +333,6 @@ static int measure_links(struct hth_split *s, struct hth_err *err)
         large = 1u << 19;
     for (uint32_t r = 1; r < s->ranks && rc == HTH_OK; r++)
         rc = measure_link(s, r, large, err);
-    guess_pairs(s);
     for (uint32_t r = 1; r < s->ranks && rc == HTH_OK; r++)
         hth_log(HTH_LOG_INFO, "LINK-MEASURED",
                 "device=%s alpha_us=%.0f mbyte_per_s=%.1f",
@@ -360,16 +347,19 @@ int hth_split_meet(struct hth_split *s, struct hth_err *err)
     struct hth_split_dial *dial = calloc(1, sizeof *dial);
     uint32_t bits[HTH_RANKS_MAX] = {0};
     int rc = dial == NULL ? hth_fail(err, HTH_ENOMEM, "no memory") : HTH_OK;
+    double alone_s;
 
     memset(&s->view, 0, sizeof s->view);
     if (rc == HTH_OK)
         rc = hth__split_measure(s, err);
-    s->view.rates[0] = s->rates;
+    alone_s = s->rates.row_s;
     if (rc == HTH_OK) {
         dial->ranks = s->ranks;
         dial->meeting = hth_now_ns();
         rc = ask_met(s, dial, err);
     }
+    s->view.alone =
+        alone_s > 0 && alone_s < s->rates.row_s ? alone_s / s->rates.row_s : 1;
     if (rc == HTH_OK)
         rc = ask_linked(s, dial, bits, err);
     if (rc == HTH_OK)

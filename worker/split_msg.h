@@ -34,6 +34,8 @@ struct hth_split_rates {
     bool whole; /* it has whole layers */
     double row_s, pair_s, layer_s;
     double stream_bytes_per_s;
+    uint64_t room_bytes; /* of memory, for a prompt beside weights; all ones:
+                          * no bound */
 };
 struct hth_split_met {
     uint16_t port; /* 0: does not listen */

@@ -104,3 +104,15 @@ void hth__split_give_room(struct hth_split *s)
     (void)!hth_loader_lend(s->o.loader,
                            s->all ? hth_whole_bytes(spec_of(s)) : 0, NULL);
 }
+
+uint64_t hth__split_room(const struct hth_split *s)
+{
+    uint64_t taken = hth_loader_least(s->o.loader);
+
+    if (s->o.budget_bytes == 0)
+        return UINT64_MAX;
+    if (s->whole != NULL)
+        taken += s->o.dir != NULL ? hth_whole_window_bytes(spec_of(s), 1)
+                                  : hth_whole_bytes(spec_of(s));
+    return s->o.budget_bytes > taken ? s->o.budget_bytes - taken : 0;
+}
