@@ -86,6 +86,7 @@ struct hth_bench_target {
     struct hth_cluster *cluster; /* or NULL */
     struct hth_client *client;   /* or NULL */
     uint32_t vocab;              /* ids below it are safe to send */
+    const struct hth_args *args; /* --lora names adapters to the client's */
 };
 
 /* Run one test `repetitions` times after a warm-up. HTH_ECANCELLED after

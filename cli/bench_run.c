@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/rng.h"
+#include "cli/model_opts.h"
 #include "cli/signals.h"
 
 #define POLL_MS 500u
@@ -117,7 +118,7 @@ static int follow(struct hth_client *c, uint64_t id,
     }
 }
 
-static int ask(struct hth_client *c, const uint32_t *tokens,
+static int ask(const struct hth_bench_target *t, const uint32_t *tokens,
                const struct hth_bench_test *test, struct hth_event_stats *stats,
                struct hth_err *err)
 {
@@ -133,9 +134,11 @@ static int ask(struct hth_client *c, const uint32_t *tokens,
     g->temperature = 0;
     g->ignore_end = true;
     g->tokens_max = test->generate + 1;
-    rc = hth_client_submit(c, g, &id, err);
+    rc = hth_lora_names(t->args, g, err);
+    if (rc == HTH_OK)
+        rc = hth_client_submit(t->client, g, &id, err);
     free(g);
-    return rc == HTH_OK ? follow(c, id, stats, err) : rc;
+    return rc == HTH_OK ? follow(t->client, id, stats, err) : rc;
 }
 
 static int run_there(const struct hth_bench_target *t,
@@ -150,9 +153,9 @@ static int run_there(const struct hth_bench_target *t,
     if (all.prompt == 0 && all.depth == 0)
         all.prompt = 1;
     if (test->prompt > 0 && test->depth > 0)
-        rc = ask(t->client, tokens, &filled, &before, err);
+        rc = ask(t, tokens, &filled, &before, err);
     if (rc == HTH_OK)
-        rc = ask(t->client, tokens, &all, &stats, err);
+        rc = ask(t, tokens, &all, &stats, err);
     if (rc != HTH_OK)
         return rc;
     s = test->generate > 0 ? stats.generate_s : 0;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "cli/address.h"
 #include "cli/load.h"
 #include "cli/out.h"
@@ -56,13 +58,34 @@ static int print(const struct hth_args *args, const struct hth_load_opts *o,
     return rc;
 }
 
+/* NAME[:SCALE] of each adapter as a request says it; NULL: none. */
+static char *lora_json(const struct hth_args *args)
+{
+    json_t *all = json_array();
+    char *text = NULL;
+
+    for (unsigned i = 0; i < hth_args_count(args, "lora"); i++) {
+        const char *name = hth_args_at(args, "lora", i);
+        const char *colon = strrchr(name, ':');
+        size_t n = colon != NULL ? (size_t)(colon - name) : strlen(name);
+        double scale = colon != NULL ? strtod(colon + 1, NULL) : 1;
+
+        json_array_append_new(
+            all, json_pack("{s:s%,s:f}", "name", name, n, "scale", scale));
+    }
+    if (json_array_size(all) > 0)
+        text = json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    return text;
+}
+
 int hth_bench_serve(const struct hth_args *args, struct hth_err *err)
 {
     const char *goals = hth_args_text(args, "goodput");
     struct hth_load_opts o = {0};
     struct hth_load_goal goal;
     struct hth_load_result r = {0};
-    char host[HTH_HOST_BYTES_MAX];
+    char host[HTH_HOST_BYTES_MAX], *lora;
     int rc = fill(&o, host, args, err);
 
     if (rc == HTH_OK)
@@ -70,9 +93,11 @@ int hth_bench_serve(const struct hth_args *args, struct hth_err *err)
     if (rc != HTH_OK)
         return rc;
     hth_signals_start();
+    o.lora = lora = lora_json(args);
     rc = hth_load_run(&r, &o, err);
     if (rc == HTH_OK)
         rc = print(args, &o, &r, &goal, err);
     hth_load_fini(&r);
+    free(lora);
     return rc;
 }

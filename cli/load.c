@@ -210,8 +210,11 @@ static void put_request(const struct load *l, uint32_t number,
     hth_put_printf(&body,
                    "],\"max_tokens\":%u,\"temperature\":0,\"ignore_eos\":true,"
                    "\"cache_prompt\":false,\"stream\":true,"
-                   "\"stream_options\":{\"include_usage\":true}}",
+                   "\"stream_options\":{\"include_usage\":true}",
                    o->generate);
+    if (o->lora != NULL)
+        hth_put_printf(&body, ",\"lora\":%s", o->lora);
+    hth_put_u8(&body, '}');
     hth_put_printf(out,
                    "POST /v1/completions HTTP/1.1\r\nHost: %s:%u\r\n"
                    "Content-Type: application/json\r\nConnection: close\r\n",

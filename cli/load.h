@@ -25,6 +25,7 @@ struct hth_load_opts {
     uint32_t prompt;      /* tokens of each prompt, random ids */
     uint32_t generate;    /* tokens of each answer */
     uint64_t seed;
+    const char *lora; /* JSON for "lora", or NULL: as the server has it */
 };
 
 /* Times in seconds. TTFT: from sending to the first text. E2E: to the last. */

@@ -67,6 +67,13 @@ int hth_local_options(const struct hth_args *args, struct hth_local_opts *opts,
     return HTH_OK;
 }
 
+void hth_local_loras(const struct hth_args *args, struct hth_local_opts *opts)
+{
+    opts->lora_count = hth_args_count(args, "lora");
+    for (uint32_t i = 0; i < opts->lora_count; i++)
+        opts->loras[i] = hth_args_at(args, "lora", i);
+}
+
 static uint32_t busy_ranks(const struct hth_local_opts *o)
 {
     uint32_t busy = 0;

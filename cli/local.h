@@ -40,6 +40,9 @@ HTH_MUST_CHECK int hth_local_options(const struct hth_args *args,
                                      struct hth_local_opts *opts,
                                      struct hth_err *err);
 
+/* --lora, of the verbs that have it, into *opts; texts are borrowed. */
+void hth_local_loras(const struct hth_args *args, struct hth_local_opts *opts);
+
 /* Start everything and wait until the session is ready, or for a signal
  * (HTH_ECANCELLED). On 0 *out is the caller's (hth_local_close). Other
  * errors: those of hth_cluster_open(), HTH_EPEER (a worker ended),

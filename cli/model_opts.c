@@ -1,6 +1,7 @@
 /* model_opts.c - shares, wire and cache types, log level, directories. */
 #include "cli/model_opts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -77,4 +78,22 @@ int hth_state_option(const struct hth_args *args, const char *role, char *dst,
     if (rc == HTH_OK)
         *out = dst;
     return rc;
+}
+
+int hth_lora_names(const struct hth_args *args, struct hth_msg_submit *g,
+                   struct hth_err *err)
+{
+    size_t at = 0;
+
+    for (unsigned i = 0; i < hth_args_count(args, "lora"); i++) {
+        int n = snprintf(g->lora + at, sizeof g->lora - at, "%s%s",
+                         i > 0 ? "," : "", hth_args_at(args, "lora", i));
+
+        at += n > 0 ? (size_t)n : 0;
+        if (at >= sizeof g->lora)
+            return hth_fail(err, HTH_EUSAGE,
+                            "--lora: the names take more than %zu bytes",
+                            sizeof g->lora - 1);
+    }
+    return HTH_OK;
 }

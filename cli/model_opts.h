@@ -4,6 +4,7 @@
 #define HTH_CLI_MODEL_OPTS_H
 
 #include "cli/options.h"
+#include "net/message.h"
 #include "net/star.h"
 
 /* "1,2.5,0" into shares[HTH_RANKS_MAX], rank 0 first. HTH_EUSAGE: too many
@@ -21,5 +22,11 @@ void hth_log_option(const struct hth_args *args);
 HTH_MUST_CHECK int hth_state_option(const struct hth_args *args,
                                     const char *role, char *dst,
                                     const char **out, struct hth_err *err);
+
+/* --lora as a running coordinator knows adapters, by name, into g->lora.
+ * HTH_EUSAGE: they take too many bytes. */
+HTH_MUST_CHECK int hth_lora_names(const struct hth_args *args,
+                                  struct hth_msg_submit *g,
+                                  struct hth_err *err);
 
 #endif

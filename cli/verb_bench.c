@@ -211,6 +211,7 @@ static int run_model(struct bench *b, const char *path, struct hth_err *err)
     if (rc != HTH_OK)
         return rc;
     opts.model_path = path;
+    hth_local_loras(b->args, &opts);
     opts.ctx = ctx_of(b);
     for (size_t i = 0; i < threads.n && rc == HTH_OK; i++) {
         opts.threads = threads.v[i];
@@ -274,7 +275,7 @@ static int run_coordinator(struct bench *b, struct hth_err *err)
 {
     char state[HTH_PATH_BYTES_MAX];
     struct hth_client_opts where = {0};
-    struct hth_bench_target target = {0};
+    struct hth_bench_target target = {.args = b->args};
     struct hth_msg_nodes nodes;
     int rc = check_mode(b->args, err);
 

@@ -299,6 +299,7 @@ static int chat_here(struct chat *c, const struct hth_args *args,
     if (rc != HTH_OK)
         return rc;
     opts.ctx = (uint32_t)hth_args_int(args, "ctx");
+    hth_local_loras(args, &opts);
     rc = hth_local_open(&local, &opts, err);
     if (rc != HTH_OK)
         return rc;
@@ -313,9 +314,11 @@ static int chat_there(struct chat *c, const struct hth_args *args,
 {
     char state[HTH_PATH_BYTES_MAX];
     struct hth_client_opts where = {0};
-    int rc =
-        hth_state_option(args, "coordinator", state, &where.state_dir, err);
+    int rc = hth_lora_names(args, c->s.request, err);
 
+    if (rc == HTH_OK)
+        rc =
+            hth_state_option(args, "coordinator", state, &where.state_dir, err);
     return rc == HTH_OK ? with_client(c, &where, err) : rc;
 }
 

@@ -207,31 +207,12 @@ static int ask(const struct hth_client_opts *where,
     return rc;
 }
 
-/* The coordinator knows adapters by name. */
-static int name_loras(struct hth_msg_submit *g, const struct hth_args *args,
-                      struct hth_err *err)
-{
-    size_t at = 0;
-
-    for (unsigned i = 0; i < hth_args_count(args, "lora"); i++) {
-        int n = snprintf(g->lora + at, sizeof g->lora - at, "%s%s",
-                         i > 0 ? "," : "", hth_args_at(args, "lora", i));
-
-        at += n > 0 ? (size_t)n : 0;
-        if (at >= sizeof g->lora)
-            return hth_fail(err, HTH_EUSAGE,
-                            "--lora: the names take more than %zu bytes",
-                            sizeof g->lora - 1);
-    }
-    return HTH_OK;
-}
-
 static int run_there(const struct hth_args *args, struct hth_msg_submit *g,
                      struct hth_err *err)
 {
     char state[HTH_PATH_BYTES_MAX];
     struct hth_client_opts where = {0};
-    int rc = name_loras(g, args, err);
+    int rc = hth_lora_names(args, g, err);
 
     if (rc == HTH_OK)
         rc =
@@ -251,9 +232,7 @@ static int run_here(const struct hth_args *args, const struct hth_msg_submit *g,
     if (rc != HTH_OK)
         return rc;
     opts.ctx = (uint32_t)hth_args_int(args, "ctx");
-    opts.lora_count = hth_args_count(args, "lora");
-    for (uint32_t i = 0; i < opts.lora_count; i++)
-        opts.loras[i] = hth_args_at(args, "lora", i);
+    hth_local_loras(args, &opts);
     rc = hth_local_open(&local, &opts, err);
     if (rc != HTH_OK)
         return rc;

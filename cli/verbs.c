@@ -258,6 +258,7 @@ static const struct hth_opt run_opts[] = {
 static const struct hth_opt chat_opts[] = {
     ROW("model", 'm', FILE, "FILE", .line_only = true,
         .help = "Talk to this GGUF file, without a running coordinator."),
+    ROW_LORA_LOCAL,
     ROW_LOCAL,
     ROW_SHARES_LOCAL,
     ROW("system", 0, TEXT, "TEXT", .help = "The system message."),
@@ -415,6 +416,7 @@ static const struct hth_opt bench_opts[] = {
     ROW("goodput", 0, TEXT, "GOAL,...",
         .help = "bench serve: count requests within these milliseconds, as in "
                 "ttft:2000,tpot:200,e2el:60000."),
+    ROW_LORA_LOCAL,
     ROW_LOCAL,
     ROW_SHARES_LOCAL,
     ROW_WIRE,

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "coordinator/cluster_internal.h"
@@ -76,7 +77,21 @@ static void on_end(void *ctx, int status, const struct hth_err *err,
     pthread_mutex_unlock(&t->lock);
 }
 
-static int run_request(struct timed *t, struct hth_err *err)
+/* The adapters that every request has. */
+static int choose(struct hth_loras *l, struct hth_request *r,
+                  struct hth_err *err)
+{
+    struct hth_lora_choice c = {0};
+    int rc = l != NULL ? hth_loras_default(l, &c, err) : HTH_OK;
+
+    r->loras = c.n;
+    memcpy(r->lora, c.ask, sizeof r->lora);
+    r->variant = c.variant;
+    return rc;
+}
+
+static int run_request(struct timed *t, struct hth_loras *loras,
+                       struct hth_err *err)
 {
     struct hth_request *r = calloc(1, sizeof *r);
     uint64_t id;
@@ -96,7 +111,9 @@ static int run_request(struct timed *t, struct hth_err *err)
     r->on_end = on_end;
     r->ctx = t;
     take_mark(t, &t->start);
-    rc = hth_engine_submit(t->engine, r, &id, err);
+    rc = choose(loras, r, err);
+    if (rc == HTH_OK)
+        rc = hth_engine_submit(t->engine, r, &id, err);
     free(r);
     if (rc != HTH_OK)
         return rc;
@@ -142,7 +159,7 @@ int hth_cluster_bench(struct hth_cluster *c, const struct hth_bench_run *run,
     pthread_mutex_init(&t.lock, NULL);
     pthread_cond_init(&t.changed, NULL);
     atomic_fetch_add(&c->busy, 1);
-    rc = run_request(&t, err);
+    rc = run_request(&t, c->loras, err);
     atomic_fetch_sub(&c->busy, 1);
     pthread_cond_destroy(&t.changed);
     pthread_mutex_destroy(&t.lock);

@@ -24,6 +24,21 @@ out_is "$adapted"
 run --lora mine=a.gguf:1.0 --shares 2,1 --wire f32 "The old door"
 out_is "$adapted"
 
+# The same of a conversation; bench measures with it.
+talk() {
+    printf 'The old door\n' >line
+    expect 0 chat -m "$model" --temp 0 -n 16 --threads 1 --kv f32 "$@" <line
+}
+talk
+plain=$(cat out)
+talk --lora a.gguf
+[ "$plain" != "$(cat out)" ] || fail "an adapter that changes nothing in chat"
+talk --lora a.gguf:0
+out_is "$plain"
+expect 0 bench -m "$model" -p 8 -n 2 -r 1 --threads 1 --lora a.gguf -o csv
+expect 1 bench -m "$model" -p 8 -n 2 -r 1 --lora nowhere.gguf
+err_has nowhere.gguf
+
 expect 1 run -m "$model" --lora nowhere.gguf hi
 err_has nowhere.gguf
 expect 1 run -m "$model" --lora "$model" hi
