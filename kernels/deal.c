@@ -26,6 +26,7 @@ struct lane {
 struct hth_deal {
     uint32_t threads;
     enum hth_deal_class class;
+    uint64_t tile_work;
     float *share;               /* [HTH_DEAL_CLASSES][threads] */
     struct hth_deal_work *work; /* [threads], for learning */
     struct lane lane[];
@@ -67,13 +68,14 @@ void hth_deal_guess(struct hth_deal *d, const uint32_t *speed)
 }
 
 void hth_deal_begin(struct hth_deal *d, enum hth_deal_class class,
-                    uint32_t tiles)
+                    uint32_t tiles, uint64_t work)
 {
     const float *share = d->share + (size_t) class * d->threads;
     float sum = 0.0f;
     uint32_t at = 0;
 
     d->class = class;
+    d->tile_work = work;
     for (uint32_t i = 0; i < d->threads; i++) {
         struct lane *l = &d->lane[i];
 
@@ -105,7 +107,7 @@ bool hth_deal_take(struct hth_deal *d, uint32_t thread, uint32_t *tile)
 
     if (mine->begin_ns == 0) {
         mine->begin_ns = hth_now_ns();
-        hth_slice_wake(&mine->slice, mine->begin_ns);
+        hth_slice_wake(&mine->slice, mine->begin_ns, d->tile_work);
     } else if (thread > 0 && hth_slice_due(&mine->slice, hth_now_ns())) {
         mine->work.ns = mine->slice.seen_ns - mine->begin_ns;
         mine->leaves = true;

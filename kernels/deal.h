@@ -25,9 +25,9 @@ struct hth_deal;
 struct hth_deal *hth_deal_open(uint32_t threads);
 void hth_deal_close(struct hth_deal *d); /* NULL is fine */
 
-/* Deal out `tiles` tiles. */
+/* Deal out `tiles` tiles; work: of each, as hth_slice_wake() has it. */
 void hth_deal_begin(struct hth_deal *d, enum hth_deal_class class,
-                    uint32_t tiles);
+                    uint32_t tiles, uint64_t work);
 /* The next tile for a thread; false when all are taken, or when the thread is
  * about to lose its CPU (slice.h): the others then do the rest, and it calls
  * hth_deal_rest() as soon as nobody waits for it. Thread 0, which all wait for

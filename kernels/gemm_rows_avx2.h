@@ -15,8 +15,7 @@
 #include "kernels/rows_avx2.h"
 
 #define FEW 4u
-#define SUB 4u /* rows of x whose integer sums are in registers */
-#define PANEL_BLOCKS 16u
+#define SUB 4u /* rows of x whose sums are in registers */
 #define FAR_BYTES 4096u
 #define NEAR_BYTES 1024u
 
@@ -84,6 +83,12 @@ HTH_INLINE int unsigned_offset(struct hth_rows_traits traits)
 }
 
 #define STEP_BY_STEP(traits) (!(traits).plain)
+
+HTH_INLINE __m256i unsigned_weights(__m256i u, struct hth_rows_traits traits)
+{
+    (void)traits;
+    return u;
+}
 
 /* How many steps of products of pairs fit 16 bits. */
 HTH_INLINE uint32_t narrow_steps(struct hth_rows_traits traits)
@@ -292,183 +297,7 @@ HTH_INLINE void few_groups(uint32_t type, uint32_t n,
     }
 }
 
-/* ---- many: panels ------------------------------------------------------- */
-
-struct panel {
-    __m256i u[PANEL_BLOCKS][8][2];
-    __m256 d[2 * PANEL_BLOCKS][2]; /* per block, or per half of one */
-    __m256 m[2 * PANEL_BLOCKS][2];
-    uint32_t blocks;
-};
-
-/* w: the first unit of the panel in its group. */
-HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t half,
-                           struct panel *panel)
-{
-    const struct hth_rows_traits traits = hth_rows_traits(type);
-    const struct hth_pack_shape s = hth_row_shape(type);
-    const uint32_t factors = (traits.halves ? 2 : 1) * s.parts;
-    struct hth_rows_factors f;
-    __m256i u[8];
-
-    for (uint32_t b = 0; b < panel->blocks; b += s.parts) {
-        hth_rows_factors(type, w, half, &f);
-        for (uint32_t i = 0; i < factors; i++) {
-            panel->d[b / s.parts * factors + i][half] = f.d[i];
-            if (traits.mins)
-                panel->m[b / s.parts * factors + i][half] = f.m[i];
-        }
-        w += s.head_bytes;
-        for (uint32_t part = 0; part < s.parts; part++, w += s.part_bytes) {
-            hth_rows_codes(type, w, half, u);
-            for (uint32_t t = 0; t < 8; t++)
-                panel->u[b + part][t][half] = u[t];
-        }
-    }
-}
-
-/* One panel times one tile of x. */
-struct tile {
-    const struct panel *panel;
-    const uint8_t *x; /* the panel's first block */
-    float *y;
-    size_t ldy;
-    uint32_t width;
-    uint32_t rows; /* of x that exist: 1 to width */
-    bool fresh;    /* y holds nothing yet */
-};
-
-/* `count` rows of x, from c on, times the panel. */
-HTH_INLINE void run_sub(const struct tile *tile, uint32_t c, uint32_t count,
-                        struct hth_rows_traits traits)
-{
-    const struct panel *panel = tile->panel;
-    const uint32_t halves = traits.halves ? 2 : 1;
-    __m256 sum[SUB][2], t[SUB];
-
-    for (uint32_t r = 0; r < count; r++)
-        for (uint32_t half = 0; half < 2; half++)
-            sum[r][half] =
-                tile->fresh || c + r >= tile->rows
-                    ? _mm256_setzero_ps()
-                    : _mm256_loadu_ps(tile->y + (c + r) * tile->ldy + 8 * half);
-    for (uint32_t b = 0; b < panel->blocks; b++) {
-        const struct xblock x =
-            xblock_at(tile->x + (size_t)b * tile->width * HTH_TILE_BLOCK_BYTES,
-                      tile->width, c, count);
-
-#pragma GCC unroll 2
-        for (uint32_t half = 0; half < 2; half++) {
-            const struct wblock w = {&panel->u[b][0][half],
-                                     &panel->d[b * halves][half],
-                                     &panel->m[b * halves][half], 2};
-
-            block_terms(&w, &x, traits, t);
-#pragma GCC unroll 4
-            for (uint32_t r = 0; r < count; r++)
-                sum[r][half] = _mm256_fmadd_ps(t[r], broadcast_f32(x.d + 4 * r),
-                                               sum[r][half]);
-        }
-    }
-    for (uint32_t r = 0; r < count && c + r < tile->rows; r++)
-        for (uint32_t half = 0; half < 2; half++)
-            _mm256_storeu_ps(tile->y + (c + r) * tile->ldy + 8 * half,
-                             sum[r][half]);
-}
-
-/* Widths are even. */
-HTH_INLINE void run_tile(const struct tile *tile, struct hth_rows_traits traits)
-{
-    uint32_t c = 0;
-
-    for (; c + SUB <= tile->width; c += SUB)
-        run_sub(tile, c, SUB, traits);
-    if (c < tile->width)
-        run_sub(tile, c, 2, traits);
-}
-
-typedef void (*run_fn)(const struct tile *tile);
-
-/* A type of each kind stands for all of its kind. */
-#define RUN_OF(name)                                 \
-    static void run_##name(const struct tile *tile)  \
-    {                                                \
-        run_tile(tile, hth_rows_traits(HTH_##name)); \
-    }
-RUN_OF(Q4_0)
-RUN_OF(Q4_1)
-RUN_OF(Q5_0)
-RUN_OF(Q5_1)
-RUN_OF(Q8_0)
-RUN_OF(Q2_K)
-RUN_OF(Q3_K)
-RUN_OF(Q6_K)
-
-static run_fn run_of(uint32_t type)
-{
-    switch (type) {
-    case HTH_Q4_0:
-        return run_Q4_0;
-    case HTH_Q4_1:
-    case HTH_Q4_K:
-        return run_Q4_1;
-    case HTH_Q5_0:
-        return run_Q5_0;
-    case HTH_Q5_1:
-    case HTH_Q5_K:
-        return run_Q5_1;
-    case HTH_Q2_K:
-        return run_Q2_K;
-    case HTH_Q3_K:
-        return run_Q3_K;
-    case HTH_Q6_K:
-        return run_Q6_K;
-    default:
-        return run_Q8_0;
-    }
-}
-
-/* All tiles of x times one panel; tile says which, for the first. */
-static void run_tiles(const struct hth_q8_product *job, struct tile *tile,
-                      run_fn run)
-{
-    uint32_t n = job->x->n, width = tile->width;
-
-    for (uint32_t r = 0; r < n; r += width) {
-        tile->rows = n - r < width ? n - r : width;
-        run(tile);
-        tile->x += (size_t)job->x->cols / 32 * width * HTH_TILE_BLOCK_BYTES;
-        tile->y += width * tile->ldy;
-    }
-}
-
-HTH_INLINE void many_rows(uint32_t type, const struct hth_q8_product *job)
-{
-    const struct hth_pack_shape s = hth_row_shape(type);
-    const struct hth_mat *w = job->w;
-    uint32_t blocks = w->cols / 32, width = hth_tile_width(job->x->n);
-    struct panel panel;
-    struct tile tile = {.panel = &panel, .ldy = job->ldy, .width = width};
-
-    for (uint32_t b = 0; b < blocks; b += panel.blocks) {
-        const uint8_t *at =
-            (const uint8_t *)w->data + (size_t)b / s.parts * s.unit_bytes;
-
-        panel.blocks = blocks - b < PANEL_BLOCKS ? blocks - b : PANEL_BLOCKS;
-        tile.fresh = b == 0;
-        for (size_t o = job->first; o < (size_t)job->first + job->count;
-             o += HTH_PACK_ROWS) {
-            fill_panel(type, at + o * w->row_bytes, 0, &panel);
-            fill_panel(type, at + o * w->row_bytes, 1, &panel);
-            tile.x = job->x->tiles + (size_t)b * width * HTH_TILE_BLOCK_BYTES;
-            tile.y = job->y + o;
-            run_tiles(job, &tile, run_of(type));
-        }
-    }
-}
-
-#define GROUPS_STEP HTH_PACK_ROWS
-#include "kernels/rows_groups.h"
+#include "kernels/rows_many_avx2.h"
 
 /* ---- the table ---------------------------------------------------------- */
 

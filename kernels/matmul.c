@@ -355,6 +355,13 @@ static void product_run(void *ctx, uint32_t thread, uint32_t threads)
         numbered_tile(p, tile, thread);
 }
 
+/* Products of a row of x by 16 of weights in a tile: long rows of weights make
+ * long tiles. */
+static uint64_t tile_work(const struct product *p)
+{
+    return (uint64_t)(p->tile_rows / TILE_UNIT) * p->job->n * p->xf.cols;
+}
+
 /* Without a common preparation nobody has to wait for a thread that is late. */
 static void deal_and_run(struct product *p)
 {
@@ -365,7 +372,7 @@ static void deal_and_run(struct product *p)
     p->deal = hth_pool_deal(p->pool);
     if (p->deal != NULL)
         hth_deal_begin(p->deal, decode ? HTH_DEAL_DECODE : HTH_DEAL_PROMPT,
-                       p->tiles);
+                       p->tiles, tile_work(p));
     if (p->prepare)
         hth_pool_run(p->pool, product_run, p);
     else

@@ -12,11 +12,15 @@
 #define SPARE_PARTS 16u
 #define GROW_PARTS 1024u
 
-void hth_slice_wake(struct hth_slice *s, uint64_t now_ns)
+void hth_slice_wake(struct hth_slice *s, uint64_t now_ns, uint64_t work)
 {
     if (now_ns - s->seen_ns > WAIT_NS_MIN)
         s->begin_ns = now_ns;
     s->seen_ns = now_ns;
+    if (s->work != 0 && s->work != work)
+        s->piece_ns =
+            (uint64_t)((double)s->piece_ns * (double)work / (double)s->work);
+    s->work = work;
 }
 
 /* It ran from begin_ns until it lost its CPU inside the tile that has just

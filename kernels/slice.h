@@ -24,11 +24,14 @@ struct hth_slice {
     uint64_t begin_ns;  /* when it got its CPU, as far as it knows */
     uint64_t seen_ns;   /* when it looked last */
     uint64_t piece_ns;  /* what a tile takes, smoothed */
+    uint64_t work;      /* of such a tile */
     uint64_t length_ns; /* of its slices; 0: nobody interrupts it */
 };
 
-/* It is about to take its first tile after waiting for work. */
-void hth_slice_wake(struct hth_slice *s, uint64_t now_ns);
+/* It is about to take its first tile after waiting; work: of each tile that
+ * comes now, in any unit as long as it is always the same one, from 1 to 2^32.
+ * Tiles of one product may be many times as long as those of the last. */
+void hth_slice_wake(struct hth_slice *s, uint64_t now_ns, uint64_t work);
 /* It has done a tile and holds none. True: yield, then hth_slice_back(). */
 bool hth_slice_due(struct hth_slice *s, uint64_t now_ns);
 void hth_slice_back(struct hth_slice *s, uint64_t now_ns);

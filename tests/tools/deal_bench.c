@@ -107,7 +107,7 @@ static void step(struct hth_pool *pool, struct product *p)
         if (p->deal == NULL) {
             hth_pool_run(pool, equal_split, p);
         } else {
-            hth_deal_begin(p->deal, HTH_DEAL_DECODE, TILES);
+            hth_deal_begin(p->deal, HTH_DEAL_DECODE, TILES, 1);
             hth_pool_run_any(pool, dealt, p);
             hth_deal_end(p->deal);
         }

@@ -111,7 +111,7 @@ static int check_deals(void)
     for (uint64_t run = 1; run <= RUNS; run++) {
         if (run % 500 == 0)
             hth_sleep_ms(2);
-        hth_deal_begin(d.deal, HTH_DEAL_DECODE, TILES);
+        hth_deal_begin(d.deal, HTH_DEAL_DECODE, TILES, 1);
         hth_pool_run_any(pool, take_all, &d);
         hth_deal_end(d.deal);
         for (uint32_t i = 0; i < TILES; i++)

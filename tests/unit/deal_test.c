@@ -25,7 +25,7 @@ Test(deal, each_tile_once_own_ones_first)
     cr_assert_neq(d, NULL);
     for (uint32_t round = 0; round < 3; round++) {
         memset(taken, 0, sizeof taken);
-        hth_deal_begin(d, HTH_DEAL_DECODE, TILES);
+        hth_deal_begin(d, HTH_DEAL_DECODE, TILES, 1);
         for (uint32_t t = 0; t < THREADS; t++) {
             cr_assert(hth_deal_take(d, t, &tile));
             cr_assert_eq(tile, t * TILES / THREADS); /* where its run begins */
@@ -40,7 +40,7 @@ Test(deal, each_tile_once_own_ones_first)
         for (uint32_t t = 0; t < THREADS; t++)
             cr_assert_not(hth_deal_take(d, t, &tile));
     }
-    hth_deal_begin(d, HTH_DEAL_DECODE, 0);
+    hth_deal_begin(d, HTH_DEAL_DECODE, 0, 1);
     cr_assert_not(hth_deal_take(d, 1, &tile));
     hth_deal_close(d);
 }
@@ -170,7 +170,7 @@ Test(slice, gives_the_cpu_away_before_it_is_taken)
     struct hth_slice s = {0};
     struct cpu c = {.now = 1000 * (uint64_t)MS};
 
-    hth_slice_wake(&s, c.now);
+    hth_slice_wake(&s, c.now, 1);
     work(&s, &c, 1000 * (uint64_t)MS);
     cr_assert_eq(c.yields, 0u); /* a CPU of its own: never */
 
@@ -195,13 +195,29 @@ Test(slice, knows_long_tiles_and_waits_from_lost_time)
     struct hth_slice s = {0};
     uint64_t now = 1000 * (uint64_t)MS;
 
-    hth_slice_wake(&s, now);
+    hth_slice_wake(&s, now, 1);
     for (int i = 0; i < 100; i++)
         cr_assert_not(hth_slice_due(&s, now += (i % 3 + 2) * (uint64_t)MS));
     for (int i = 0; i < 100; i++) {
-        hth_slice_wake(&s, now += 30 * (uint64_t)MS);
+        hth_slice_wake(&s, now += 30 * (uint64_t)MS, 1);
         cr_assert_not(hth_slice_due(&s, now += 4 * (uint64_t)MS));
     }
+    cr_assert_eq(s.length_ns, 0u);
+}
+
+/* A layer's products differ in the length of their rows: a tile of one is many
+ * times a tile of the next, and nobody took the CPU meanwhile. */
+Test(slice, knows_long_products_from_lost_time)
+{
+    struct hth_slice s = {0};
+    uint64_t now = 1000 * (uint64_t)MS;
+
+    for (int layer = 0; layer < 50; layer++)
+        for (uint64_t work = 1; work <= 8; work += 7) {
+            hth_slice_wake(&s, now, work);
+            for (int i = 0; i < 16; i++)
+                cr_assert_not(hth_slice_due(&s, now += work * MS / 2));
+        }
     cr_assert_eq(s.length_ns, 0u);
 }
 
@@ -234,7 +250,7 @@ Test(deal, runs_that_do_not_wait_lose_nothing)
     for (uint32_t round = 1; round <= 2000; round++) {
         uint32_t tiles = round % TILES;
 
-        hth_deal_begin(r.deal, HTH_DEAL_PROMPT, tiles);
+        hth_deal_begin(r.deal, HTH_DEAL_PROMPT, tiles, 1);
         if (round % 7 == 0)
             hth_pool_run(pool, take_all, &r);
         else
