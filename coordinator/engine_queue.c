@@ -139,6 +139,13 @@ static struct hth_task *next_waiting(struct hth_engine *e)
     return best;
 }
 
+/* One that came after the clock was read has waited for no time. */
+static bool too_late(const struct hth_task *t, uint64_t now_ns)
+{
+    return t->r.deadline_ms > 0 && now_ns > t->submitted_ns &&
+           now_ns - t->submitted_ns >= t->r.deadline_ms * 1000000ull;
+}
+
 static bool end_if_over(struct hth_engine *e, struct hth_task *t,
                         uint64_t now_ns)
 {
@@ -147,8 +154,7 @@ static bool end_if_over(struct hth_engine *e, struct hth_task *t,
 
     if (atomic_load(&t->cancelled))
         status = hth_fail(&err, HTH_ECANCELLED, "the request was cancelled");
-    else if (t->r.deadline_ms > 0 &&
-             now_ns - t->submitted_ns >= t->r.deadline_ms * 1000000ull)
+    else if (too_late(t, now_ns))
         status = hth_fail(&err, HTH_ETIMEDOUT,
                           "the request was not done within its %u s",
                           (t->r.deadline_ms + 999) / 1000);

@@ -114,6 +114,25 @@ test('turns are fair', async () => {
     `what came as ${d.place}. was served as ${i + 1}.`));
 });
 
+// Prompts of any length, one of them long enough to be read in pieces beside
+// the others' answers.
+test('eight at once: each gets what it gets alone', async () => {
+  const asks = [3, 9, 31, 40, 70, 130, 300, 700].map((n, i) => ({
+    max_tokens: 48, cache_prompt: false,
+    prompt: Array.from({ length: n }, (_, k) => 10 + (k * 37 + i * 101) % 4000)
+  }));
+  const text = async (body) => {
+    const r = await ask('one', body);
+    assert.equal(r.status, 200);
+    return (await r.json()).choices[0].text;
+  };
+  const alone = [];
+  for (const a of asks) alone.push(await text(a));
+  assert.equal(new Set(alone).size, asks.length, 'they do not tell apart');
+  for (let round = 0; round < 3; round++)
+    assert.deepEqual(await Promise.all(asks.map(text)), alone);
+});
+
 // Check 6: the prompt of one who left is not read to its end.
 test('curl killed while its prompt is read', { timeout: 120000 }, async () => {
   const count = async (what) => Number(new RegExp(`^hearth_${what} (\\d+)`, 'm')

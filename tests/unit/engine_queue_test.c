@@ -294,6 +294,33 @@ Test(engine_queue, long_prompt_is_not_starved, .timeout = 120)
     cr_assert_lt(read_before[SHORTS - 1], LONG / 2);
 }
 
+/* Requests that come while the engine looks at its queue are younger than the
+ * time it looks by; that is no age of centuries. Bursts onto an engine that
+ * has just gone idle meet it in that moment. */
+Test(engine_queue, nobody_is_late_who_has_just_come, .timeout = 120)
+{
+    struct answer a[8];
+    struct hth_request q;
+    uint32_t id = 9;
+    struct rig r;
+
+    rig_open(&r, "llama-gqa-F16", g_whole, 1);
+    for (uint32_t round = 0; round < 200; round++) {
+        for (uint32_t i = 0; i < 8; i++)
+            answer_init(&a[i]);
+        for (uint32_t i = 0; i < 8; i++) {
+            q = answer_request(&a[i], &id, 1, 1);
+            q.deadline_ms = 600000;
+            rig_submit(&r, &q);
+        }
+        for (uint32_t i = 0; i < 8; i++) {
+            answer_wait(&a[i]);
+            cr_assert_eq(a[i].status, 0, "%s", a[i].err.text);
+        }
+    }
+    rig_close(&r);
+}
+
 Test(engine_queue, deadline, .timeout = 120)
 {
     struct answer first, late;

@@ -323,6 +323,50 @@ Test(lora_engine, memory_is_counted, .timeout = 120)
 /* ---- taking one away -------------------------------------------------------
  */
 
+/* What a step may read at this moment is neither freed nor replaced, whoever
+ * asks for it: the last guard, below that of the engine's requests. */
+Test(lora_engine, a_slot_holds_its_adapters, .timeout = 120)
+{
+    static struct hth_session s;
+    struct hth_lora_place at = {&s.spec, &s.plan, 0};
+    struct hth_adapter_slice slice[2];
+    uint32_t seq[2] = {3, 4};
+    struct hth_adapters *a;
+    struct hth_lora_file *f;
+    struct hth_err err;
+    struct bench b;
+
+    bench_open(&b, "llama-gqa-Q4_0", g_whole, 1);
+    rig_session(&b.r, &s, g_whole);
+    cr_assert_eq(hth_lora_file_open(&f, b.path[0], &s.spec, &err), 0);
+    for (int i = 0; i < 2; i++) {
+        slice[i].bytes = hth_lora_slice_bytes(f, &at);
+        slice[i].data = hth_mem_alloc(slice[i].bytes);
+        cr_assert_eq(hth_lora_slice(f, &at, slice[i].data, &err), 0);
+    }
+    cr_assert_eq(hth_adapters_open(&a, &at, 2 * slice[0].bytes, &err), 0);
+    cr_assert_eq(hth_adapters_put(a, 5, slice[0], &err), 0);
+    cr_assert_eq(hth_adapters_use(a, 3, 6, 1, &err), HTH_EPROTO, "no such");
+    cr_assert_null(hth_adapters_rows(a, seq, 2));
+    cr_assert_eq(hth_adapters_use(a, 3, 5, 1, &err), 0);
+    cr_assert_eq(hth_adapters_use(a, 4, 5, 0.5f, &err), 0);
+    cr_assert_eq(hth_adapters_drop(a, 5), HTH_EBUSY);
+    cr_assert_eq(hth_adapters_put(a, 5, slice[1], &err), HTH_EBUSY);
+    cr_assert(strstr(err.text, "in use") != NULL, "%s", err.text);
+    hth_adapters_unuse(a, 3);
+    cr_assert_eq(hth_adapters_drop(a, 5), HTH_EBUSY, "slot 4 still has it");
+    cr_assert(hth_adapters_has(a, 5));
+    cr_assert_not_null(hth_adapters_rows(a, seq, 2));
+    hth_adapters_unuse(a, 4);
+    hth_adapters_unuse(a, 4);
+    cr_assert_null(hth_adapters_rows(a, seq, 2));
+    cr_assert_eq(hth_adapters_drop(a, 5), HTH_OK);
+    cr_assert(!hth_adapters_has(a, 5));
+    hth_adapters_close(a);
+    hth_lora_file_close(f);
+    bench_close(&b);
+}
+
 Test(lora_engine, one_in_use_stays, .timeout = 120)
 {
     struct answer a;
