@@ -9,10 +9,13 @@
 #include "cli/paths.h"
 #include "model/json_write.h"
 #include "model/shard.h"
+#include "worker/probe.h"
 
 #define READ_MS 300u
-#define READ_BYTES (256u << 20)
-#define READ_BYTES_MAX (1u << 30)
+#define READ_BYTES (256u << 20) /* where it is not known what a step reads */
+#define STEP_BYTES_MIN ((double)(2u << 20)) /* a large page */
+#define STEP_BYTES_MAX ((double)((uint64_t)4 << 30))
+#define MEMORY_PART 0.75 /* of what is free, for a moment */
 
 /* One operation over the whole test. */
 struct op {
@@ -26,7 +29,8 @@ struct sheet {
     struct hth_bench_subject subject;
     struct hth_profile profile;
     uint32_t kv_type;
-    double read_rate; /* plain, at the subject's threads; decode: just now */
+    double read_rate;  /* plain, at the subject's threads; decode: just now */
+    double read_bytes; /* of the read just now; 0: there was none */
     bool decode, prefill; /* neither: a mixture, times only */
     double tokens, steps;
     struct op op[HTH_OP_COUNT];
@@ -151,20 +155,25 @@ static double bytes_of(const struct sheet *s)
 }
 
 /* What is read for a token, read plainly: right after the test, since the rate
- * of a machine that others use changes by the minute, and as many bytes, since
- * a large cache keeps a part of them. The limits are put in proportion. */
+ * of a machine that others use changes by the minute, and as many bytes, so
+ * that a large cache keeps the same part of both. The limits are put in
+ * proportion. */
 static void read_plainly(struct sheet *s)
 {
     double before = s->read_rate, bytes = bytes_of(s) / s->steps, now;
+    double free_bytes = (double)hth_probe_memory();
 
-    bytes = bytes < READ_BYTES ? READ_BYTES : bytes;
-    bytes = bytes > READ_BYTES_MAX ? READ_BYTES_MAX : bytes;
+    bytes = bytes < STEP_BYTES_MIN ? STEP_BYTES_MIN : bytes;
+    bytes = bytes > STEP_BYTES_MAX ? STEP_BYTES_MAX : bytes;
+    if (free_bytes > 0 && bytes > free_bytes * MEMORY_PART)
+        bytes = free_bytes * MEMORY_PART;
     now = hth_profile_measure_read(s->subject.threads, (size_t)bytes, READ_MS);
     if (now <= 0 || before <= 0)
         return;
     for (uint32_t i = 0; i < HTH_OP_COUNT; i++)
         s->op[i].limit_s *= before / now;
     s->read_rate = now;
+    s->read_bytes = bytes;
 }
 
 /* ---- printing ------------------------------------------------------------ */
@@ -203,6 +212,27 @@ static void put_line(const struct sheet *s, uint32_t i, struct hth_buf *out)
                    100 * t / total_s(s), work, rate, limit);
 }
 
+/* A read of less than a step reads may owe more to a cache: then it says so. */
+static void put_share(const struct sheet *s, struct hth_buf *out)
+{
+    double rate = bytes_of(s) / total_s(s), step = bytes_of(s) / s->steps;
+
+    hth_put_printf(out,
+                   "weights and cache: %.0f MB per step, %.1f GB/s, %.0f %% of "
+                   "the %.1f GB/s of a plain read ",
+                   step / 1e6, rate / 1e9, 100 * rate / s->read_rate,
+                   s->read_rate / 1e9);
+    if (s->read_bytes > 0)
+        hth_put_printf(out, "of %.0f MB with %u threads right after%s\n\n",
+                       s->read_bytes / 1e6, s->subject.threads,
+                       s->read_bytes + 1 < step
+                           ? ": less than a step, for want of memory"
+                           : "");
+    else
+        hth_put_printf(out, "in the machine's profile; there was no memory for "
+                            "one right after\n\n");
+}
+
 static void put_table(const struct sheet *s, struct hth_buf *out)
 {
     double rest = total_s(s), limit = 0;
@@ -225,12 +255,7 @@ static void put_table(const struct sheet *s, struct hth_buf *out)
                    total_s(s) / s->tokens * 1e6, 100.0, "", "",
                    100 * limit / total_s(s));
     if (s->decode && s->read_rate > 0)
-        hth_put_printf(out,
-                       "weights and cache: %.1f GB/s, %.0f %% of the %.1f GB/s "
-                       "of a plain read with %u threads right after\n\n",
-                       bytes_of(s) / total_s(s) / 1e9,
-                       100 * bytes_of(s) / total_s(s) / s->read_rate,
-                       s->read_rate / 1e9, s->subject.threads);
+        put_share(s, out);
 }
 
 static void put_json(const struct sheet *s, struct hth_buf *out)
@@ -261,7 +286,9 @@ static void put_json(const struct sheet *s, struct hth_buf *out)
         hth_json_field_number(out, "ns_per_token",
                               total_s(s) / s->tokens * 1e9);
         hth_json_field_number(out, "bytes_per_s", bytes_of(s) / total_s(s));
+        hth_json_field_number(out, "bytes_per_step", bytes_of(s) / s->steps);
         hth_json_field_number(out, "plain_read_bytes_per_s", s->read_rate);
+        hth_json_field_number(out, "plain_read_bytes", s->read_bytes);
         hth_put_u8(out, '}');
     }
     hth_put_u8(out, ']');

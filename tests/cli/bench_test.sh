@@ -43,6 +43,9 @@ awk -F, 'NR > 1 && $12 > 0 && $21 * 24 > $20 { exit 1 }' out ||
 expect 0 bench $few -p 8 -n 3 --ops -o json
 err_has 'hearth profile'
 json 0.ops.0.op='norms, residual' 1.ops.0.op='norms, residual'
+# The plain read beside a test that generates is of as many bytes as a step.
+grep -q '"bytes_per_step":\([0-9.]*\),.*"plain_read_bytes":\1}' out ||
+    fail "a plain read of other bytes than a step's: $(cat out)"
 expect 1 profile --show
 expect 0 profile --figure-ms 1 --types Q8_0,F32 -t 1 --disk "$model" --json
 json isa 'read=[1]' 'formats=[2]' formats.1.type=F32
