@@ -224,6 +224,7 @@ static void expect(void *ctx, uint32_t first, const uint32_t *n, uint32_t count)
 static int fill_pieces(struct hth_loader *l)
 {
     uint32_t block = UINT32_MAX, in_block = 0;
+    uint64_t place = 0;
 
     for (uint32_t i = 0; i < l->count; i++) {
         struct piece *p = &l->piece[i];
@@ -236,6 +237,8 @@ static int fill_pieces(struct hth_loader *l)
         p->in_block = in_block;
         p->used = b.bytes;
         p->bytes = hth_page_up(b.bytes);
+        p->place = place;
+        place += p->bytes;
         p->chunks = (uint32_t)((p->bytes + HTH_PACKED_CHUNK_BYTES - 1) /
                                HTH_PACKED_CHUNK_BYTES);
         p->rare = hth_piece_rare(l->o.spec, i) && l->group == 1;
@@ -284,6 +287,16 @@ static int start_readers(struct hth_loader *l, struct hth_err *err)
     return HTH_OK;
 }
 
+/* Where nothing streams: with places kept for pieces that are not there, the
+ * large pages at their edges would be memory beyond the budget. */
+static void reserve_places(struct hth_loader *l)
+{
+    const struct piece *last = &l->piece[l->count - 1];
+
+    if (l->stats.window.streamed_bytes == 0 && last->place + last->bytes > 0)
+        hth_pages_reserve(&l->pages, last->place + last->bytes);
+}
+
 static int open_parts(struct hth_loader *l, struct hth_err *err)
 {
     int rc = alloc_lists(l, err);
@@ -294,6 +307,8 @@ static int open_parts(struct hth_loader *l, struct hth_err *err)
         rc = fill_pieces(l);
     if (rc == HTH_OK)
         rc = hth_loader__first_plan(l, err);
+    if (rc == HTH_OK)
+        reserve_places(l);
     return rc == HTH_OK ? start_readers(l, err) : rc;
 }
 
@@ -340,6 +355,7 @@ void hth_loader_close(struct hth_loader *l)
         hth_packed_close(l->file[i]);
     hth_ring_close(&l->ring, &l->pages);
     hth_loader__rare_close(l);
+    hth_pages_close(&l->pages);
     pthread_cond_destroy(&l->ready);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);

@@ -33,6 +33,7 @@ enum piece_home {
 struct piece {
     uint64_t bytes; /* whole pages; 0: nothing to load, ever */
     uint64_t used;  /* bytes of content */
+    uint64_t place; /* of all pieces one after the other, bytes */
     uint32_t block, in_block;
     bool rare; /* an expert: read when expected */
     /* Guarded by lock, except that the step may take READY to HELD and back on

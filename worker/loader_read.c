@@ -69,7 +69,7 @@ static bool start_pinned(struct hth_loader *l, struct piece *p)
     if (!atomic_load(&p->pinned) ||
         (l->stats.budget_bytes != 0 && held + p->bytes > l->stats.budget_bytes))
         return false;
-    p->data = hth_pages_alloc(&l->pages, p->bytes);
+    p->data = hth_pages_alloc_at(&l->pages, p->place, p->bytes);
     if (p->data == NULL)
         return false;
     start_piece(l, p, HOME_OWN);

@@ -48,11 +48,43 @@ void *hth_pages_alloc(struct hth_pages *p, uint64_t bytes)
     return data;
 }
 
+void hth_pages_reserve(struct hth_pages *p, uint64_t bytes)
+{
+    p->stretch = map(bytes, bytes >= HTH_PAGE_LARGE_BYTES);
+    p->stretch_bytes = p->stretch != NULL ? bytes : 0;
+}
+
+void hth_pages_close(struct hth_pages *p)
+{
+    if (p->stretch != NULL)
+        (void)munmap(p->stretch, p->stretch_bytes);
+    p->stretch = NULL;
+    p->stretch_bytes = 0;
+}
+
+void *hth_pages_alloc_at(struct hth_pages *p, uint64_t at, uint64_t bytes)
+{
+    if (p->stretch == NULL)
+        return hth_pages_alloc(p, bytes);
+    HTH_ASSERT(at + bytes <= p->stretch_bytes);
+    count_up(p, bytes);
+    return p->stretch + at;
+}
+
+static bool in_stretch(const struct hth_pages *p, const uint8_t *data)
+{
+    return p->stretch != NULL && data >= p->stretch &&
+           data < p->stretch + p->stretch_bytes;
+}
+
 void hth_pages_free(struct hth_pages *p, void *data, uint64_t bytes)
 {
     if (data == NULL)
         return;
-    (void)munmap(data, bytes);
+    if (in_stretch(p, data))
+        (void)madvise(data, bytes, MADV_DONTNEED);
+    else
+        (void)munmap(data, bytes);
     atomic_fetch_sub(&p->bytes, bytes);
 }
 

@@ -8,6 +8,10 @@
  * shared memory is seldom had in large pages, and counts twice in the
  * process's resident set.)
  *
+ * Where all of a rank's weights stay, their places are reserved as one stretch
+ * of addresses: a large page may then span the end of a piece and the beginning
+ * of the next, and none is left to small pages.
+ *
  * Threads: the count is atomic; each mapping belongs to its owner. */
 #ifndef HTH_WORKER_PAGES_H
 #define HTH_WORKER_PAGES_H
@@ -40,11 +44,23 @@ static inline uint64_t hth_page_large_up(uint64_t bytes)
 struct hth_pages {
     atomic_uint_least64_t bytes; /* held now */
     atomic_uint_least64_t peak_bytes;
+    uint8_t *stretch; /* NULL: none is reserved */
+    uint64_t stretch_bytes;
 };
+
+/* Reserve the addresses of things that will all be allocated, by
+ * hth_pages_alloc_at(); without them (the system says no) each is mapped by
+ * itself. Once, before the first. While a neighbour is not there, up to a large
+ * page of its memory may be. */
+void hth_pages_reserve(struct hth_pages *p, uint64_t bytes);
+void hth_pages_close(struct hth_pages *p); /* after all is freed */
 
 /* NULL when the system gives no memory. Contents are zero. Large pages are
  * asked for. */
 void *hth_pages_alloc(struct hth_pages *p, uint64_t bytes);
+/* The same at its place of the stretch: whole pages, that nobody else has. */
+void *hth_pages_alloc_at(struct hth_pages *p, uint64_t at, uint64_t bytes);
+/* Of either. */
 void hth_pages_free(struct hth_pages *p, void *data, uint64_t bytes);
 
 struct hth_ring {

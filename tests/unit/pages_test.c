@@ -136,3 +136,45 @@ Test(pages, are_counted_and_given_back)
     cr_assert_eq(p.bytes, 0u);
     cr_assert_eq(p.peak_bytes, 3 * LARGE + 2 * HTH_PAGE_BYTES);
 }
+
+/* Places of one stretch are side by side, count when they are taken, and are
+ * zeros again when they are taken anew. */
+Test(pages, of_a_stretch)
+{
+    const uint64_t n = LARGE + HTH_PAGE_BYTES;
+    struct hth_pages p = {0};
+    uint8_t *a, *b;
+
+    hth_pages_reserve(&p, 2 * n);
+    cr_assert_eq(p.bytes, 0u);
+    b = hth_pages_alloc_at(&p, n, n);
+    a = hth_pages_alloc_at(&p, 0, n);
+    cr_assert_eq(b, a + n);
+    cr_assert_eq((uintptr_t)a % LARGE, 0u);
+    cr_assert_eq(p.bytes, 2 * n);
+    memset(a, 1, n);
+    memset(b, 2, n);
+    hth_pages_free(&p, a, n);
+    cr_assert_eq(p.bytes, n);
+    cr_assert_eq(b[0], 2, "a neighbour stays");
+    a = hth_pages_alloc_at(&p, 0, n);
+    for (uint64_t i = 0; i < n; i++)
+        cr_assert_eq(a[i], 0);
+    hth_pages_free(&p, a, n);
+    hth_pages_free(&p, b, n);
+    cr_assert_eq(p.bytes, 0u);
+    hth_pages_close(&p);
+}
+
+Test(pages, without_a_stretch_are_mapped_alone)
+{
+    struct hth_pages p = {0};
+    uint8_t *a = hth_pages_alloc_at(&p, 7 * LARGE, LARGE);
+
+    cr_assert_not_null(a);
+    a[LARGE - 1] = 1;
+    cr_assert_eq(p.bytes, LARGE);
+    hth_pages_free(&p, a, LARGE);
+    cr_assert_eq(p.bytes, 0u);
+    hth_pages_close(&p);
+}
