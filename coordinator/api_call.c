@@ -53,6 +53,7 @@ void hth__api_call_free(struct api_call *c)
     json_decref(c->body);
     free(c->ask);
     free(c->own);
+    free(c->then);
     free(c);
 }
 
@@ -409,6 +410,8 @@ static void admit(struct api_call *c)
     pthread_mutex_unlock(&c->a->gate);
     json_decref(c->body); /* everything is copied; it may be large */
     c->body = NULL;
+    if (c->fault.http == 0 && !c->d->embed)
+        c->then = hth__api_devices(c->a);
     if (c->fault.http != 0 || !c->streaming)
         return;
     hth_http_add(c->x, "Cache-Control", "no-cache");

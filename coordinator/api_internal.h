@@ -186,7 +186,8 @@ struct api_call {
     uint64_t plan;
     uint64_t client; /* for turns in the queue: its key, or its address */
     bool gone, streaming, working;
-    void *own; /* a dialect's, free()d with the call */
+    struct api_devices *then; /* the devices' times when it was admitted */
+    void *own;                /* a dialect's, free()d with the call */
 };
 
 /* api_call.c: a call without an exchange, for reading a body into it; `read`
@@ -253,6 +254,10 @@ void hth__put_progress(struct hth_buf *b, const struct api_call *c);
 void hth__put_chat_logprobs(struct hth_buf *b, struct api_choice *ch);
 void hth__put_logprobs(struct api_choice *ch,
                        const struct hth_generation_news *n);
+/* api_devices.c: what every device did since c->then, for "cluster". */
+#define API_DEVICES_JSON_MAX 32768u
+struct api_devices *hth__api_devices(struct hth_api *a); /* free() it */
+void hth__put_devices(struct hth_buf *b, const struct api_call *c);
 void hth__put_fingerprint(struct hth_buf *b, const struct api_call *c);
 const char *hth__finish_reason(const struct api_choice *ch);
 

@@ -210,7 +210,8 @@ static void end_stream(struct api_call *c)
     struct hth_buf b;
 
     if (c->ask->include_usage) {
-        hth_buf_init(&b, 8192 + HTH_PROMPT_JSON_BYTES_MAX);
+        hth_buf_init(&b,
+                     8192 + HTH_PROMPT_JSON_BYTES_MAX + API_DEVICES_JSON_MAX);
         put_head(&b, c, "chat.completion.chunk");
         hth_put_printf(&b, ",\"choices\":[]");
         hth__put_usage(&b, c);

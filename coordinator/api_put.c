@@ -99,6 +99,7 @@ void hth__put_timings(struct hth_buf *b, const struct api_call *c)
                    (double)s->compute_ns / 1e6, (double)s->reduce_ns / 1e6,
                    (unsigned long long)s->sent_bytes,
                    (unsigned long long)s->received_bytes);
+    hth__put_devices(b, c);
     hth_put_prompt_stats(b, &s->prompt);
     hth_put_u8(b, '}');
 }

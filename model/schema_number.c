@@ -244,7 +244,7 @@ void hth_schema__number(struct hth_schema *s, const json_t *schema,
     struct bounds v = {.low = -(double)WHOLE_MAX, .high = (double)WHOLE_MAX};
 
     if (step != NULL && !(integer && json_number_value(step) == 1))
-        hth_schema__fail(s, HTH_EUNSUPPORTED, "multipleOf");
+        hth_schema__fail(s, HTH_EUNSUPPORTED, "multipleOf is not supported");
     for (size_t i = 0; i < 4; i++)
         read_bound(s, schema, keys[i], &v);
     if (s->failed)

@@ -379,7 +379,7 @@ void hth_schema__array(struct hth_schema *s, const json_t *schema,
 
     if (json_is_true(json_object_get(schema, "uniqueItems")) && max != 1 &&
         max != 0)
-        hth_schema__fail(s, HTH_EUNSUPPORTED, "uniqueItems");
+        hth_schema__fail(s, HTH_EUNSUPPORTED, "uniqueItems is not supported");
     if (json_is_array(items)) /* the older way to say prefixItems */
         hth_schema__fail(s, HTH_EUNSUPPORTED,
                          "items as a list; use prefixItems");

@@ -28,7 +28,8 @@ struct pattern {
 
 static void unsupported(struct pattern *t, const char *what)
 {
-    hth_schema__fail(t->s, HTH_EUNSUPPORTED, "pattern: %s", what);
+    hth_schema__fail(t->s, HTH_EUNSUPPORTED, "pattern: %s: not supported",
+                     what);
 }
 
 static bool at(const struct pattern *t, char c)

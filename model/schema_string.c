@@ -18,6 +18,8 @@
 #define LABEL "[a-z] ([a-z0-9-]{0,20} [a-z0-9])?"
 #define HOST LABEL " (\".\" " LABEL "){1,4}"
 
+#define URI "\"https://\" " HOST " (\"/\" [A-Za-z0-9._~-]{0,40}){0,6}"
+
 /* The inside of a string of a format. */
 static const char *format_body(const char *format)
 {
@@ -31,6 +33,8 @@ static const char *format_body(const char *format)
         {"ipv4", BYTE " (\".\" " BYTE "){3}"},
         {"ipv6", "[0-9a-f]{1,4} (\":\" [0-9a-f]{1,4}){7}"},
         {"hostname", HOST},
+        {"uri", URI},
+        {"url", URI},
         {"email", "[a-z0-9] ([a-z0-9_+-]{0,20} [a-z0-9])? \"@\" " HOST},
     };
 
@@ -52,7 +56,8 @@ static void put_format(struct hth_schema *s, const char *format,
     const char *inside = format_body(format);
 
     if (inside == NULL)
-        hth_schema__fail(s, HTH_EUNSUPPORTED, "the format \"%.32s\"", format);
+        hth_schema__fail(s, HTH_EUNSUPPORTED,
+                         "the format \"%.32s\" is not supported", format);
     else
         hth_put_printf(body, "\"\\\"\" %s \"\\\"\"", inside);
 }

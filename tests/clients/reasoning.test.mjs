@@ -57,6 +57,16 @@ test('chat: one text where that is asked for', async () => {
   assert.equal(a.usage.completion_tokens_details.reasoning_tokens, 0);
 });
 
+test('a form holds behind the reasoning, not inside of it', async () => {
+  const a = await api.chat.completions.create(chat({ grammar: undefined,
+    max_tokens: 20, response_format: { type: 'json_schema', json_schema: {
+      name: 's', schema: { type: 'object' } } } }));
+  assert.ok(a.choices[0].message.reasoning_content.length > 10);
+  assert.doesNotMatch(a.choices[0].message.reasoning_content, /^\s*[{[]/);
+  assert.equal(a.choices[0].message.content, '');
+  assert.equal(a.choices[0].finish_reason, 'length');
+});
+
 test('responses: an item of its own', async () => {
   const o = { model: c.model, input: 'Once upon a time', temperature: 0,
     max_output_tokens: 16 };

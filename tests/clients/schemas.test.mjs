@@ -104,3 +104,75 @@ test(`${ALL} random schemas`, async () => {
   console.log(`${whole} answers were whole, ${cut} were cut at their length`);
   assert.ok(cut <= ALL / 20, `${cut} answers did not come to an end`);
 });
+
+// Keywords that people's libraries write, each with what must hold of a value.
+const node = (v) => v === null || (Number.isInteger(v.v) && v.v >= 0 &&
+  v.v <= 9 && Object.keys(v).length === 2 && node(v.next));
+const UNUSUAL = {
+  recursion: [{ $defs: { node: { type: 'object', properties: {
+    v: { type: 'integer', minimum: 0, maximum: 9 },
+    next: { anyOf: [{ $ref: '#/$defs/node' }, { type: 'null' }] } },
+  required: ['v', 'next'], additionalProperties: false } },
+  $ref: '#/$defs/node' }, node],
+  anyOf: [{ anyOf: [{ type: 'array', items: { type: 'boolean' }, maxItems: 3 },
+    { type: 'null' }] }, (v) => v === null || v.every((b) => b === !!b)],
+  unicode: [{ enum: ['größe', '日本語', '👋🏽', 'a"b\\c\n'] },
+    (v) => ['größe', '日本語', '👋🏽', 'a"b\\c\n'].includes(v)],
+  pattern: [{ type: 'string', pattern: '^[A-Z]{2}-\\d{3,4}$' },
+    (v) => /^[A-Z]{2}-\d{3,4}$/.test(v)],
+  items: [{ type: 'array', minItems: 2, maxItems: 4,
+    items: { type: 'string', maxLength: 3 } },
+  (v) => v.length >= 2 && v.length <= 4 && v.every((s) => s.length <= 3)],
+  closed: [{ type: 'object', properties: { x: { type: 'boolean' } },
+    additionalProperties: false }, (v) => Object.keys(v).every((k) => k === 'x')],
+  bounds: [{ type: 'object', properties: {
+    n: { type: 'number', minimum: -1.5, maximum: 2.25 },
+    i: { type: 'integer', exclusiveMinimum: -3, exclusiveMaximum: 4 } },
+  required: ['n', 'i'] }, (v) => v.n >= -1.5 && v.n <= 2.25 && v.i > -3 &&
+    v.i < 4],
+  dateTime: [{ type: 'string', format: 'date-time' },
+    (v) => !Number.isNaN(Date.parse(v))],
+  uri: [{ type: 'string', format: 'uri' }, (v) => new URL(v).host.length > 0],
+  tuple: [{ type: 'array', prefixItems: [{ type: 'boolean' }, { const: 'x' }],
+    items: false, minItems: 2 }, (v) => v.length === 2 && v[1] === 'x'],
+  allOf: [{ allOf: [{ type: 'object', properties: { a: { type: 'boolean' } },
+    required: ['a'] }, { properties: { b: { type: 'null' } },
+    required: ['b'] }] }, (v) => typeof v.a === 'boolean' && v.b === null],
+};
+
+const form = (schema, o) => c.post('/v1/chat/completions', { model: c.model,
+  messages: [{ role: 'user', content: 'Go' }], max_tokens: 600,
+  response_format: { type: 'json_schema',
+    json_schema: { name: 's', strict: true, schema } }, ...o });
+
+test('unusual schemas', async () => {
+  for (const [name, [schema, holds]] of Object.entries(UNUSUAL)) {
+    let whole = 0;
+    for (let seed = 1; seed <= 6; seed++) {
+      const a = await (await form(schema, { seed })).json();
+      assert.ok(a.choices, name + JSON.stringify(a));
+      if (a.choices[0].finish_reason === 'length') continue;
+      const { content } = a.choices[0].message;
+      assert.ok(holds(JSON.parse(content)), name + ': ' + content);
+      whole++;
+    }
+    assert.ok(whole > 0, name + ': no answer came to an end');
+  }
+});
+
+test('what no grammar can say is refused by its name', async () => {
+  const refused = { not: { not: { type: 'string' } },
+    if: { if: {}, then: {} }, patternProperties: { patternProperties: {} },
+    contains: { type: 'array', contains: { const: 1 } },
+    uniqueItems: { type: 'array', items: { enum: [1, 2] }, uniqueItems: true },
+    multipleOf: { type: 'integer', multipleOf: 3 },
+    'look-around': { type: 'string', pattern: '(?=a)b' },
+    iri: { type: 'string', format: 'iri' },
+    'leads nowhere': { $ref: 'https://x.example/s.json' } };
+  for (const [text, schema] of Object.entries(refused)) {
+    const r = await form(schema), { error } = await r.json();
+    assert.equal(r.status, 400, text);
+    assert.equal(error.param, 'response_format');
+    assert.ok(error.message.includes(text), error.message);
+  }
+});

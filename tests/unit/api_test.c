@@ -125,6 +125,13 @@ Test(api, whole_answer)
     const json_t *usage = json_object_get(v, "usage");
     const json_t *choice = json_array_get(json_object_get(v, "choices"), 0);
 
+    const json_t *cluster = json_object_get(v, "cluster");
+    const json_t *device =
+        json_array_get(json_object_get(cluster, "devices"), 0);
+
+    cr_assert_eq(json_integer_value(json_object_get(cluster, "nodes")), 1);
+    cr_assert_geq(json_integer_value(json_object_get(device, "steps")), 12);
+    cr_assert_gt(json_number_value(json_object_get(device, "compute_ms")), 0);
     cr_assert_str_eq(json_string_value(json_object_get(v, "object")),
                      "chat.completion");
     cr_assert_eq(
