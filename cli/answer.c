@@ -270,9 +270,9 @@ static void print_prompt(const struct hth_prompt_stats *s)
 
 /* The footer ollama's users know, on standard error. The first token comes
  * out of the prompt's pass, so decoding made one fewer. */
-static void print_statistics(const struct answer *a)
+void hth_answer_statistics(const struct hth_answer_end *end)
 {
-    const struct hth_event_stats *s = &a->done.stats;
+    const struct hth_event_stats *s = &end->stats;
     uint32_t decoded = s->generated_tokens > 0 ? s->generated_tokens - 1 : 0;
 
     fprintf(stderr,
@@ -288,8 +288,7 @@ static void print_statistics(const struct answer *a)
             s->wait_s + s->prompt_s + s->generate_s, s->wait_s,
             s->prompt_tokens, s->prompt_s, rate(s->prompt_tokens, s->prompt_s),
             s->generated_tokens, s->generate_s, rate(decoded, s->generate_s),
-            s->ranks, finish_text(a->done.finish),
-            (unsigned long long)a->request->seed);
+            s->ranks, finish_text(end->finish), (unsigned long long)end->seed);
     if (s->prompt.parts > 0)
         print_prompt(&s->prompt);
     if (s->streamed_bytes > 0)
@@ -308,6 +307,8 @@ static int end_line(struct answer *a, struct hth_err *err)
 
 static int conclude(struct answer *a, int rc, struct hth_err *err)
 {
+    struct hth_answer_end last = {true, a->done.finish, a->request->seed,
+                                  a->done.stats};
     struct hth_err ignored;
     int ended = end_line(a, rc == HTH_OK ? err : &ignored);
 
@@ -318,7 +319,9 @@ static int conclude(struct answer *a, int rc, struct hth_err *err)
     if (rc == HTH_OK && a->opts->json)
         rc = print_json(a, err);
     if (a->opts->verbose)
-        print_statistics(a);
+        hth_answer_statistics(&last);
+    if (a->opts->last != NULL)
+        *a->opts->last = last;
     if (rc == HTH_OK && a->done.finish == HTH_FINISH_CANCELLED)
         return hth_fail_interrupted(err);
     return rc;

@@ -9,11 +9,20 @@
 
 #include "coordinator/client.h"
 
+/* What an answer came to. */
+struct hth_answer_end {
+    bool came; /* false: no answer yet */
+    uint8_t finish;
+    uint64_t seed;
+    struct hth_event_stats stats;
+};
+
 struct hth_answer_opts {
-    bool ids;             /* print token ids, not text */
-    bool json;            /* print one object at the end */
-    bool verbose;         /* statistics on standard error at the end */
-    struct hth_buf *keep; /* the text goes here too, or NULL */
+    bool ids;                    /* print token ids, not text */
+    bool json;                   /* print one object at the end */
+    bool verbose;                /* statistics on standard error at the end */
+    struct hth_buf *keep;        /* the text goes here too, or NULL */
+    struct hth_answer_end *last; /* filled at the end, or NULL */
 };
 
 /* Submit g and print the answer. Errors: HTH_ECANCELLED after Ctrl-C (what
@@ -23,5 +32,8 @@ HTH_MUST_CHECK int hth_answer(struct hth_client *client,
                               const struct hth_msg_submit *g,
                               const struct hth_answer_opts *opts,
                               struct hth_err *err);
+
+/* The footer of --verbose, on standard error. */
+void hth_answer_statistics(const struct hth_answer_end *end);
 
 #endif

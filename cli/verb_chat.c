@@ -13,6 +13,7 @@
 #include "cli/chat.h"
 #include "cli/local.h"
 #include "cli/model_opts.h"
+#include "cli/nodes.h"
 #include "cli/out.h"
 #include "cli/paths.h"
 #include "cli/signals.h"
@@ -24,6 +25,7 @@ struct chat {
     struct hth_chat_state s;
     struct hth_client *client;
     char dir[HTH_PATH_BYTES_MAX]; /* history and saved conversations; "" */
+    struct hth_answer_end last;
     bool over;
 };
 
@@ -43,7 +45,7 @@ static int ask(struct chat *c, const struct hth_buf *question,
                struct hth_err *err)
 {
     struct hth_msg_submit *g = c->s.request;
-    struct hth_answer_opts opts = {.verbose = c->s.verbose};
+    struct hth_answer_opts opts = {.verbose = c->s.verbose, .last = &c->last};
     struct hth_buf body, answer;
     int rc = hth_chat_talk_add(&c->s.talk, "user", question, err);
 
@@ -91,6 +93,8 @@ static void help(void)
     fprintf(stderr, "/set            change a setting\n"
                     "/show           show settings and messages\n"
                     "/clear          begin a new conversation\n"
+                    "/nodes          the devices\n"
+                    "/stats          where the last answer's time went\n"
                     "/save NAME      keep this conversation\n"
                     "/load NAME      go on with one that was kept\n"
                     "/bye            leave (also Ctrl-D)\n"
@@ -143,6 +147,30 @@ static const char *behind(const char *line, const char *command)
     return line + n + strspn(line + n, " \t");
 }
 
+static void show_nodes(struct chat *c)
+{
+    struct hth_msg_nodes nodes;
+    struct hth_err err;
+    struct hth_buf out;
+
+    if (hth_client_nodes(c->client, &nodes, &err) != HTH_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        return;
+    }
+    hth_buf_init(&out, HTH_NODES_BYTES_MAX);
+    hth_nodes_put(&nodes, &out);
+    fprintf(stderr, "%s", hth_buf_cstr(&out));
+    hth_buf_fini(&out);
+}
+
+static void show_stats(const struct chat *c)
+{
+    if (c->last.came)
+        hth_answer_statistics(&c->last);
+    else
+        fprintf(stderr, "There is no answer yet.\n");
+}
+
 static void command(struct chat *c, const char *line)
 {
     const char *rest;
@@ -157,6 +185,10 @@ static void command(struct chat *c, const char *line)
         save_or_load(c, rest, true);
     else if ((rest = behind(line, "/load")) != NULL)
         save_or_load(c, rest, false);
+    else if (behind(line, "/nodes") != NULL)
+        show_nodes(c);
+    else if (behind(line, "/stats") != NULL)
+        show_stats(c);
     else if (behind(line, "/clear") != NULL) {
         hth_chat_talk_clear(&c->s.talk);
         fprintf(stderr, "A new conversation.\n");
@@ -199,18 +231,22 @@ static int entry(struct chat *c, const struct hth_buf *text,
 static int talk(struct chat *c, struct hth_err *err)
 {
     struct hth_buf text;
+    bool again = false; /* the last thing that came was a Ctrl-C */
     int rc = HTH_OK;
 
     hth_buf_init(&text, HTH_PROMPT_BYTES_MAX);
     while (rc == HTH_OK && !c->over) {
         switch (hth_chat_read(c->s.lines, &text)) {
         case HTH_CHAT_LINE:
+            again = false;
             rc = entry(c, &text, err);
             break;
         case HTH_CHAT_INTERRUPT:
-            fprintf(stderr, "\nCtrl-D or /bye leaves.\n");
-            if (!rearm())
+            if (again || !rearm())
                 rc = hth_fail_interrupted(err);
+            else
+                fprintf(stderr, "\nCtrl-C again, Ctrl-D or /bye leaves.\n");
+            again = true;
             break;
         default:
             c->over = true;

@@ -5,6 +5,7 @@
 
 #include "model/json_write.h"
 #include "cli/model_opts.h"
+#include "cli/nodes.h"
 #include "cli/out.h"
 #include "cli/paths.h"
 #include "cli/table.h"
@@ -65,7 +66,7 @@ static void add_node(struct hth_table *t, const struct hth_msg_node *n)
                   arch, address, device);
 }
 
-static void put_text(const struct hth_msg_nodes *nodes, struct hth_buf *out)
+void hth_nodes_put(const struct hth_msg_nodes *nodes, struct hth_buf *out)
 {
     char plain[HTH_ERR_TEXT_MAX];
     struct hth_msg_node node;
@@ -170,7 +171,7 @@ int hth_verb_nodes(const struct hth_args *args, struct hth_err *err)
         if (hth_args_flag(args, "json"))
             put_json(&nodes, &out);
         else
-            put_text(&nodes, &out);
+            hth_nodes_put(&nodes, &out);
         rc = hth_out_buf(&out, err);
     }
     hth_buf_fini(&out);

@@ -63,4 +63,10 @@ expect 1 template --file t.jinja <in
 err_has 'no way'
 expect 2 template <in
 expect 2 template --file t.jinja --now yesterday <in
+printf '/stats\nThe door\n/stats\n/nodes\n' >line
+expect 0 chat -m "$model" -n 4 --threads 1 <line
+err_has "There is no answer yet."
+err_has "eval count:           4 tokens"
+err_has "NAME"
+err_has "ready, context"
 finish
