@@ -126,8 +126,9 @@ struct hth_engine {
     bool rates_new;     /* no prompt was dealt by them yet */
     bool rates_settled; /* what was learnt did no good: they stay */
     struct hth_prefill_memory prefills;
-    bool past_new;               /* more was learnt than is on disk */
-    uint64_t saved_ms;           /* when it was last written */
+    uint32_t told;     /* a bit per mode that once was too much for a rank */
+    bool past_new;     /* more was learnt than is on disk */
+    uint64_t saved_ms; /* when it was last written */
     struct hth_task *split_task; /* under the lock: whose job runs */
 };
 

@@ -135,6 +135,7 @@ static void fill_load(struct hth_engine *e)
     if (e->split != NULL)
         fill_devices(e);
     e->rates_new = e->rates_settled = false;
+    e->told = 0;
     e->prefills = (struct hth_prefill_memory){.table = {.ranks = e->ranks}};
     hth_engine__split_rates(e);
     e->predicts = hth_engine__past_open(e) || e->split != NULL;
@@ -300,18 +301,6 @@ static bool may_split(const struct hth_task *t, uint32_t wanted)
     return t->r.on_logits == NULL || wanted != HTH_PREFILL_AUTO;
 }
 
-static void refuse(struct hth_engine *e, struct hth_task *t, uint32_t wanted)
-{
-    struct hth_err err;
-
-    hth_fail(&err, HTH_EUNSUPPORTED,
-             "--prefill %s needs whole layers on every device, and one has no "
-             "room for them (its log says how much is missing); raise its "
-             "--memory or use --prefill auto",
-             hth_prefill_mode_text(wanted));
-    hth_engine__end_task(e, t, HTH_EUNSUPPORTED, &err);
-}
-
 /* Whole layers come without adapters: such prompts take steps. Said once of
  * each, since a mode asked for by name is not followed. */
 static void tell_adapted(struct hth_task *t)
@@ -352,29 +341,53 @@ static uint32_t too_small(const struct hth_engine *e, const struct hth_task *t,
     return r;
 }
 
-/* The best of the modes that fit every rank's memory. A mode asked for by name
- * is tried: the rank that it is too much for says so itself. */
-static int choose_fitting(struct hth_engine *e, const struct hth_task *t,
-                          uint32_t wanted, struct hth_prefill_choice *c)
+static int fail_small(const struct hth_engine *e, const struct hth_task *t,
+                      const struct hth_prefill_choice *c, struct hth_err *err)
+{
+    uint32_t r = too_small(e, t, c);
+    struct hth_split_job job = job_of(e, t, c);
+    uint64_t want, room;
+
+    if (r == e->ranks)
+        return HTH_OK;
+    want = hth_split_job_bytes(e->split, &job, r);
+    room = hth_split_view(e->split)->rates[r].room_bytes;
+    return hth_fail(
+        err, HTH_EOVERFLOW,
+        "a prompt of %u tokens by %s does not fit the memory of device %s: it "
+        "takes %llu MiB beside weights, and %llu MiB are there; raise its "
+        "--memory or use --prefill auto",
+        t->r.count - t->pos, hth_prefill_mode_text(c->mode),
+        r == 0 ? "coordinator" : hth_link_peer(e->link[r - 1])->name,
+        (unsigned long long)(want >> 20) + 1, (unsigned long long)room >> 20);
+}
+
+/* The best of the modes that fit every rank's memory; of a mode that was asked
+ * for by name, why it cannot be. */
+static int choose(struct hth_engine *e, const struct hth_task *t,
+                  uint32_t wanted, struct hth_prefill_choice *c,
+                  struct hth_err *err)
 {
     struct hth_prompt p = {t->pos, t->r.count - t->pos};
 
     e->load.barred = 0;
     for (;;) {
-        int rc = hth_prefill_choose(&e->load, &p, wanted, &e->prefills, c);
-        uint32_t r;
-
-        if (rc != HTH_OK || wanted != HTH_PREFILL_AUTO ||
-            c->mode == HTH_PREFILL_TP)
-            return rc;
-        r = too_small(e, t, c);
-        if (r == e->ranks)
-            return rc;
+        if (e->split == NULL ||
+            hth_prefill_choose(&e->load, &p, wanted, &e->prefills, c) != HTH_OK)
+            return hth_fail(
+                err, HTH_EUNSUPPORTED,
+                "--prefill %s needs whole layers on every device, and one has "
+                "no room for them (its log says how much is missing); raise "
+                "its --memory or use --prefill auto",
+                hth_prefill_mode_text(wanted));
+        if (c->mode == HTH_PREFILL_TP || fail_small(e, t, c, err) == HTH_OK)
+            return HTH_OK;
+        if (wanted != HTH_PREFILL_AUTO)
+            return err->status;
         e->load.barred |= 1u << c->mode;
-        hth_log(HTH_LOG_NOTICE, "PREFILL-BARRED",
-                "mode=%s tokens=%u rank=%u: such a prompt does not fit the "
-                "memory of that device; raise its --memory to have it",
-                hth_prefill_mode_text(c->mode), p.count, r);
+        hth_log(e->told >> c->mode & 1 ? HTH_LOG_DEBUG : HTH_LOG_NOTICE,
+                "PREFILL-BARRED", "%s", err->text);
+        e->told |= 1u << c->mode;
     }
 }
 
@@ -409,6 +422,7 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
                                        struct hth_prefill_choice *choice)
 {
     uint32_t wanted = hth_rank_session(e->rank)->prefill;
+    struct hth_err why;
 
     if (e->ranks >= 2 && wanted == HTH_PREFILL_TP)
         predict_steps(e);
@@ -426,9 +440,8 @@ struct hth_task *hth_engine__split_due(struct hth_engine *e,
             t->stepwise = true;
             continue;
         }
-        if (e->split == NULL ||
-            choose_fitting(e, t, wanted, choice) != HTH_OK) {
-            refuse(e, t, wanted);
+        if (choose(e, t, wanted, choice, &why) != HTH_OK) {
+            hth_engine__end_task(e, t, why.status, &why);
             continue;
         }
         note_choice(t, choice);

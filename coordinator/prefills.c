@@ -192,15 +192,25 @@ bool hth_prefills_save(const struct hth_prefills *m, const char *dir)
 /* ---- the present ------------------------------------------------------------
  */
 
-static bool near(double a, double b)
+static bool near(double a, double b, double factor)
 {
-    return a <= b * HTH_PREFILLS_ALIKE && b <= a * HTH_PREFILLS_ALIKE;
+    return a <= b * factor && b <= a * factor;
+}
+
+static bool same_device(const struct hth_prefills_rank *a,
+                        const struct hth_prefills_rank *b)
+{
+    return near(a->row_s, b->row_s, HTH_PREFILLS_RATE_ALIKE) &&
+           near(a->pair_s, b->pair_s, HTH_PREFILLS_RATE_ALIKE);
 }
 
 /* A latency matters beside what a layer takes, and below it little. */
-static bool alpha_near(double a, double b, double layer_s)
+static bool same_link(const struct hth_prefills_rank *a,
+                      const struct hth_prefills_rank *b)
 {
-    return near(a + layer_s, b + layer_s);
+    return near(a->bytes_per_s, b->bytes_per_s, HTH_PREFILLS_LINK_ALIKE) &&
+           near(a->alpha_s + a->layer_s, b->alpha_s + a->layer_s,
+                HTH_PREFILLS_LINK_ALIKE);
 }
 
 bool hth_prefills_alike(const struct hth_prefills *then,
@@ -212,11 +222,7 @@ bool hth_prefills_alike(const struct hth_prefills *then,
         const struct hth_prefills_rank *a = &then->rank[r], *b = &now->rank[r];
 
         /* 0: it was not measured, in steps only */
-        if (b->row_s > 0 &&
-            (!near(a->row_s, b->row_s) || !near(a->pair_s, b->pair_s)))
-            return false;
-        if (!near(a->bytes_per_s, b->bytes_per_s) ||
-            !alpha_near(a->alpha_s, b->alpha_s, a->layer_s))
+        if ((b->row_s > 0 && !same_device(a, b)) || !same_link(a, b))
             return false;
     }
     return true;

@@ -43,9 +43,11 @@ HTH_MUST_CHECK int hth_prefills_load(struct hth_prefills *m, const char *dir);
  * cannot be written is not remembered: false. */
 bool hth_prefills_save(const struct hth_prefills *m, const char *dir);
 
-/* Is what is measured now what was then: every rate and every link within
- * HTH_PREFILLS_ALIKE of it? Else the past says nothing of the present. */
-#define HTH_PREFILLS_ALIKE 3.0
+/* Is what is measured now what was then, every link and every device within
+ * such a factor of it? Else the past says nothing of the present. A device may
+ * only be doing something else at the moment. */
+#define HTH_PREFILLS_LINK_ALIKE 3.0
+#define HTH_PREFILLS_RATE_ALIKE 5.0
 bool hth_prefills_alike(const struct hth_prefills *then,
                         const struct hth_prefills *now);
 

@@ -9,8 +9,8 @@
  */
 #define FACTOR_MAX 16.0
 /* What a mode that was never run at a length may be better than thought, and
- * one that was run once. */
-#define DOUBT_NEW 0.8
+ * one that was run once. A model is off by as much where ranks share cores. */
+#define DOUBT_NEW 0.67
 #define DOUBT_ONCE 0.9
 /* Prompts of a length until what is second best is tried again. */
 #define AGAIN 24u

@@ -34,12 +34,14 @@ int hth__split_load(struct hth_split *s, struct hth_err *err)
     uint64_t least = hth_loader_least(s->o.loader);
     uint64_t one = hth_whole_window_bytes(spec_of(s), 1);
     struct hth_loader_stats slices;
+    uint64_t slice_bytes;
     int rc;
 
     hth_loader_stats(s->o.loader, &slices);
+    slice_bytes =
+        slices.window.total_bytes > least ? slices.window.total_bytes : least;
     s->keeps = s->o.budget_bytes == 0 ||
-               slices.window.total_bytes + hth_whole_bytes(spec_of(s)) <=
-                   s->o.budget_bytes;
+               slice_bytes + hth_whole_bytes(spec_of(s)) <= s->o.budget_bytes;
     /* No room for whole layers is no reason not to serve: this rank then has
      * no rows of spread prompts, which the choice of a mode takes into
      * account. */

@@ -335,9 +335,9 @@ Test(prefill, what_may_be_better_is_tried)
     for (uint32_t m = 0; m < HTH_PREFILL_AUTO; m++) {
         double times = model.by_mode_s[m] / model.predicted_s;
 
-        cr_assert(times < 1.3 || runs[m] == 0, "%s %f %u",
+        cr_assert(times < 1.6 || runs[m] == 0, "%s %f %u",
                   hth_prefill_mode_text(m), times, runs[m]);
-        cr_assert(times > 1.2 || runs[m] > 0, "%s %f %u",
+        cr_assert(times > 1.4 || runs[m] > 0, "%s %f %u",
                   hth_prefill_mode_text(m), times, runs[m]);
     }
 }

@@ -136,7 +136,7 @@ Test(prefills, another_present_has_another_past)
     now->rank[2].bytes_per_s /= 2;
     now->rank[2].alpha_s *= 2;
     cr_assert(hth_prefills_alike(then, now));
-    now->rank[1].row_s *= 2;
+    now->rank[1].row_s *= 3;
     cr_assert(!hth_prefills_alike(then, now));
     now->rank[1].row_s = 0; /* not measured: steps only */
     cr_assert(hth_prefills_alike(then, now));

@@ -7,26 +7,28 @@
 
 #include "base/clock.h"
 #include "engine_rig.h"
+#include "folder.h"
 #include "scheduler/spread.h"
 
 #define MODEL "llama-gqa-F16"
 #define PROMPT 110u
+#define LONG 240u
 
 static const double three[] = {1, 2, 1}, four[] = {1, 1, 0, 2}, two[] = {1, 1};
 
-static void fill(uint32_t *prompt)
+static void fill(uint32_t *prompt, uint32_t count)
 {
-    for (uint32_t i = 0; i < PROMPT; i++)
+    for (uint32_t i = 0; i < count; i++)
         prompt[i] = (i * 37u + 5u) % 200u;
 }
 
 static void ask(struct rig *r, struct answer *a, uint32_t count,
                 uint32_t generate, bool reuse)
 {
-    uint32_t prompt[PROMPT];
+    uint32_t prompt[LONG];
     struct hth_request q;
 
-    fill(prompt);
+    fill(prompt, count);
     answer_init(a);
     q = answer_request(a, prompt, count, generate);
     q.reuse = reuse;
@@ -64,6 +66,93 @@ Test(split, every_mode_answers_like_steps, .timeout = 120)
     same_answers(two, 2);
     same_answers(three, 3);
     same_answers(four, 4);
+}
+
+/* What a prompt by kvr over two ranks comes to. */
+static void by_kvr(struct answer *a)
+{
+    struct hth_request q;
+    uint32_t prompt[LONG];
+    struct rig r;
+
+    fill(prompt, LONG);
+    rig_prefill = HTH_PREFILL_KVR;
+    rig_open(&r, MODEL, two, 2);
+    answer_init(a);
+    q = answer_request(a, prompt, LONG, 4);
+    rig_submit(&r, &q);
+    answer_wait(a);
+    rig_close(&r);
+}
+
+/* Rank 0 with less and less memory, until a prompt is too much for it beside
+ * the weights: known before it begins, refused with a sentence where it was
+ * asked for by name, and left out by auto, which answers all the same. */
+Test(split, what_does_not_fit_memory_is_left_out, .timeout = 240)
+{
+    struct answer want, got;
+    struct folder store;
+    struct rig r;
+
+    folder_init(&store);
+    rig_opts.store_dir = store.dir;
+    rig_opts.memory_bytes = 16u << 20;
+    by_kvr(&want);
+    cr_assert_eq(want.status, 0, "%s", want.err.text);
+    do {
+        rig_opts.memory_bytes -= 512u << 10;
+        by_kvr(&got);
+    } while (got.status == 0);
+    cr_assert_eq(got.status, HTH_EOVERFLOW, "%s", got.err.text);
+    cr_assert_not_null(
+        strstr(got.err.text, "not fit the memory of device coordinator"), "%s",
+        got.err.text);
+    rig_prefill = HTH_PREFILL_AUTO;
+    rig_open(&r, MODEL, two, 2);
+    for (uint32_t i = 0; i < 6; i++) {
+        ask(&r, &got, LONG, 4, false);
+        cr_assert_eq(memcmp(got.ids, want.ids, 4 * sizeof got.ids[0]), 0);
+    }
+    rig_close(&r);
+    folder_fini(&store);
+}
+
+/* A session of the same devices begins with what the one before had learnt. */
+Test(split, what_prompts_took_is_remembered, .timeout = 120)
+{
+    struct folder past;
+    uint64_t model;
+    struct answer a;
+    struct rig r;
+
+    folder_init(&past);
+    rig_opts.past_dir = past.dir;
+    rig_prefill = HTH_PREFILL_TP;
+    rig_open(&r, MODEL, three, 3);
+    ask(&r, &a, PROMPT, 2, false);
+    cr_assert_eq(a.stats.prompt.predicted_ns, 0u); /* nothing is known */
+    rig_close(&r);
+    rig_prefill = HTH_PREFILL_KVR;
+    rig_open(&r, MODEL, three, 3);
+    ask(&r, &a, PROMPT, 2, false);
+    model = a.stats.prompt.predicted_ns;
+    cr_assert_gt(model, 0u);
+    rig_close(&r);
+    rig_prefill = HTH_PREFILL_TP;
+    for (uint32_t i = 0; i < 2; i++) {
+        rig_open(&r, MODEL, three, 3);
+        ask(&r, &a, PROMPT, 2, false);
+        cr_assert_gt(a.stats.prompt.predicted_ns, 0u);
+        /* That of the second is what the first one took. */
+        if (i == 1)
+            cr_assert_float_eq((double)a.stats.prompt.predicted_ns,
+                               (double)model, (double)model * 0.02);
+        model = a.stats.prompt.took_ns;
+        rig_close(&r);
+    }
+    rig_opts.past_dir = NULL;
+    cr_assert_eq(folder_count(&past), 1u);
+    folder_fini(&past);
 }
 
 /* What an earlier request left in the cache is the prefix of this one. */
@@ -107,7 +196,7 @@ Test(split, cancelled_at_any_moment, .timeout = 120)
     struct answer want, after;
     struct rig r;
 
-    fill(prompt);
+    fill(prompt, PROMPT);
     rig_prefill = HTH_PREFILL_KVR;
     rig_open(&r, MODEL, three, 3);
     ask(&r, &want, PROMPT, 8, false);
@@ -146,7 +235,7 @@ Test(split, a_rank_lost_in_the_middle, .timeout = 120)
         struct answer a;
         struct rig r;
 
-        fill(prompt);
+        fill(prompt, PROMPT);
         rig_prefill = i % 2 == 0 ? HTH_PREFILL_ZIGZAG : HTH_PREFILL_KVR;
         rig_open(&r, MODEL, three, 3);
         answer_init(&a);
