@@ -4,8 +4,11 @@
  *
  * A chunk of two groups is widened once and meets up to three rows of x at a
  * time, 12 registers of sums; with one row of x four chains of sums hide each
- * other's latency. No failure, no state; scratch is 16 KB of stack. */
+ * other's latency. As in rows_many_avx2.h the sums of a strip of weights and a
+ * span of x stay together until all chunks are in them. No failure, no state;
+ * scratch is 120 KB of stack. */
 #include <immintrin.h>
+#include <string.h>
 
 #include "kernels/pack.h"
 #include "kernels/x86.h"
@@ -17,22 +20,25 @@
 #define COLUMN_BYTES 32u /* of a group */
 #define FAR_BYTES 4096u
 #define NEAR_BYTES 1024u
+#define SPAN_TILES 16u
+#define SPAN_ROWS (SPAN_TILES * HTH_TILE_WIDTH_MAX)
+#define STRIP_PAIRS 4u
 
 struct panel {
     __m256 w[CHUNK][HALVES];
     uint32_t cols;
 };
 
-/* One thing to multiply, for all rows of x of a tile. */
+/* Sums of rows of x by a pair of groups. */
+typedef float pair_sums[SPAN_ROWS][PAIR * HTH_PACK_ROWS];
+
+/* One thing to multiply. */
 struct tile {
     const struct panel *panel;
     const float *x; /* the chunk's first column */
-    float *y;
-    size_t ldy;
+    float (*sums)[PAIR * HTH_PACK_ROWS];
     uint32_t width;
-    uint32_t rows;  /* of x that exist */
     uint32_t parts; /* halves of groups that exist */
-    bool fresh;     /* y holds nothing yet */
 };
 
 /* Two columns of a group. */
@@ -108,12 +114,13 @@ HTH_INLINE void run_sub(const struct tile *t, uint32_t row, uint32_t count,
             for (uint32_t r = 0; r < count; r++)
                 sum[r][h] = _mm256_fmadd_ps(w, _mm256_set1_ps(x[r]), sum[r][h]);
         }
-    for (uint32_t r = 0; r < count && row + r < t->rows; r++)
+#pragma GCC unroll 3
+    for (uint32_t r = 0; r < count; r++)
+#pragma GCC unroll 4
         for (uint32_t h = 0; h < parts; h++) {
-            float *y = t->y + (row + r) * t->ldy + 8 * h;
-            __m256 old = t->fresh ? _mm256_setzero_ps() : _mm256_loadu_ps(y);
+            float *to = t->sums[row + r] + 8 * h;
 
-            _mm256_storeu_ps(y, _mm256_add_ps(old, sum[r][h]));
+            _mm256_store_ps(to, _mm256_add_ps(_mm256_load_ps(to), sum[r][h]));
         }
 }
 
@@ -137,66 +144,75 @@ static void run_tile(const struct tile *t)
         run_parts(t, HALVES);
 }
 
-struct float_job {
+/* The rows of a strip of weights by the tiles of a span. */
+struct strip {
     const struct hth_mat *w;
     size_t first;
     uint32_t count;
-    const struct hth_xf *x;
-    float *y;
-    size_t ldy;
+    const float *x; /* the first tile */
+    size_t tile_floats;
+    uint32_t width;
+    uint32_t tiles;
+    _Alignas(64) pair_sums sums[STRIP_PAIRS];
 };
 
-static void run_tiles(const struct float_job *job, struct tile *tile)
+static void run_tiles(struct strip *s, const struct panel *panel, uint32_t pair,
+                      uint32_t c)
 {
-    uint32_t n = job->x->n, width = tile->width;
+    uint32_t left = s->count - pair * PAIR * HTH_PACK_ROWS;
+    struct tile tile = {.panel = panel, .width = s->width};
 
-    for (uint32_t r = 0; r < n; r += width) {
-        tile->rows = n - r < width ? n - r : width;
-        run_tile(tile);
-        tile->x += (size_t)job->x->cols * width;
-        tile->y += width * tile->ldy;
+    tile.parts = left > HTH_PACK_ROWS ? HALVES : 2;
+    for (uint32_t t = 0; t < s->tiles; t++) {
+        tile.x = s->x + t * s->tile_floats + (size_t)c * s->width;
+        tile.sums = s->sums[pair] + t * s->width;
+        run_tile(&tile);
     }
 }
 
-/* A chunk of columns of the matrix, from c on. */
-static void run_chunk(const struct float_job *job, uint32_t c,
-                      struct panel *panel, struct tile *tile)
+/* A chunk of columns, from c on, of the strip's rows. */
+static void run_chunk(struct strip *s, uint32_t c, struct panel *panel)
 {
-    const struct hth_mat *w = job->w;
-    const uint8_t *at = (const uint8_t *)w->data + (size_t)c * COLUMN_BYTES;
-    uint32_t groups;
+    const struct hth_mat *w = s->w;
+    const uint8_t *p = (const uint8_t *)w->data + s->first * w->row_bytes +
+                       (size_t)c * COLUMN_BYTES;
 
-    for (uint32_t o = 0; o < job->count; o += groups * HTH_PACK_ROWS) {
-        size_t row = job->first + o;
+    for (uint32_t o = 0; o < s->count; o += HTH_PACK_ROWS) {
+        uint32_t group = o / HTH_PACK_ROWS;
 
-        groups = job->count - o >= PAIR * HTH_PACK_ROWS ? PAIR : 1;
-        for (uint32_t g = 0; g < groups; g++) {
-            const uint8_t *p = at + (row + g * HTH_PACK_ROWS) * w->row_bytes;
-
-            if (w->type == HTH_F16)
-                fill_f16(p, g, panel);
-            else
-                fill_bf16(p, g, panel);
-        }
-        tile->parts = 2 * groups;
-        tile->x = job->x->tiles + (size_t)c * tile->width;
-        tile->y = job->y + row;
-        run_tiles(job, tile);
+        if (w->type == HTH_F16)
+            fill_f16(p, group % PAIR, panel);
+        else
+            fill_bf16(p, group % PAIR, panel);
+        p += HTH_PACK_ROWS * w->row_bytes;
+        if (group % PAIR == 1 || o + HTH_PACK_ROWS == s->count)
+            run_tiles(s, panel, group / PAIR, c);
     }
 }
 
-/* All columns of the job's rows. */
-static void run_rows(const struct float_job *job)
+/* All columns. */
+static void run_strip(struct strip *s)
 {
     struct panel panel;
-    struct tile tile = {
-        .panel = &panel, .ldy = job->ldy, .width = hth_tile_width(job->x->n)};
 
-    for (uint32_t c = 0; c < job->w->cols; c += CHUNK) {
-        panel.cols = job->w->cols - c < CHUNK ? job->w->cols - c : CHUNK;
-        tile.fresh = c == 0;
-        run_chunk(job, c, &panel, &tile);
+    for (uint32_t o = 0; o < s->count; o += PAIR * HTH_PACK_ROWS)
+        memset(s->sums[o / (PAIR * HTH_PACK_ROWS)], 0,
+               s->tiles * s->width * sizeof s->sums[0][0]);
+    for (uint32_t c = 0; c < s->w->cols; c += CHUNK) {
+        panel.cols = s->w->cols - c < CHUNK ? s->w->cols - c : CHUNK;
+        run_chunk(s, c, &panel);
     }
+}
+
+/* n rows of x exist; y: of the first of them. */
+static void put_sums(const struct strip *s, uint32_t n, float *y, size_t ldy)
+{
+    for (uint32_t r = 0; r < n; r++, y += ldy)
+        for (uint32_t o = 0; o < s->count; o += HTH_PACK_ROWS)
+            memcpy(y + s->first + o,
+                   s->sums[o / (PAIR * HTH_PACK_ROWS)][r] +
+                       o % (PAIR * HTH_PACK_ROWS),
+                   HTH_PACK_ROWS * sizeof(float));
 }
 
 /* With one tile of x the weights are read from end to end; with more, chunk by
@@ -205,16 +221,26 @@ void hth__gemm_packed_float_avx2(const struct hth_mat *w, uint32_t first,
                                  uint32_t count, const struct hth_xf *x,
                                  float *y, size_t ldy)
 {
-    struct float_job job = {w, first, count, x, y, ldy};
-    uint32_t step = PAIR * HTH_PACK_ROWS;
+    const uint32_t width = hth_tile_width(x->n);
+    const uint32_t step =
+        PAIR * HTH_PACK_ROWS * (x->n <= HTH_TILE_WIDTH_MAX ? 1 : STRIP_PAIRS);
+    struct strip s; /* large: only what is used is written */
 
-    if (x->n > HTH_TILE_WIDTH_MAX) {
-        run_rows(&job);
-        return;
-    }
+    s.w = w;
+    s.width = width;
+    s.tile_floats = (size_t)x->cols * width;
     for (uint32_t o = 0; o < count; o += step) {
-        job.first = (size_t)first + o;
-        job.count = count - o < step ? count - o : step;
-        run_rows(&job);
+        s.first = (size_t)first + o;
+        s.count = count - o < step ? count - o : step;
+        s.x = x->tiles;
+        for (uint32_t r = 0; r < x->n; r += s.tiles * width) {
+            uint32_t left = (x->n - r + width - 1) / width;
+
+            s.tiles = left < SPAN_TILES ? left : SPAN_TILES;
+            run_strip(&s);
+            left = s.tiles * width;
+            put_sums(&s, x->n - r < left ? x->n - r : left, y + r * ldy, ldy);
+            s.x += s.tiles * s.tile_floats;
+        }
     }
 }

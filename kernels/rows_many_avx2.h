@@ -31,22 +31,17 @@
 #define MAGIC 12582912.0f /* 3 << 22 */
 
 #ifdef HTH_ROWS_VNNI
-#define WIDE_STEPS(traits) false
+#define WIDE_STEPS(traits) ((traits).plain && false)
 #else
 #define WIDE_STEPS(traits) ((traits).plain)
 #endif
 #define STEPS_MAX 16u /* of a block: 8 of bytes, or 16 of 16 bits */
 
-/* Half a group. */
-struct half_panel {
-    __m256i u[PANEL_BLOCKS][STEPS_MAX];
-    __m256 d[2 * PANEL_BLOCKS];    /* per block, or per half of one */
-    __m256 zero[2 * PANEL_BLOCKS]; /* -MAGIC d */
-    __m256 m[2 * PANEL_BLOCKS];
-};
-
 struct panel {
-    struct half_panel half[2];
+    __m256i u[PANEL_BLOCKS][STEPS_MAX][2]; /* of the halves of a group */
+    __m256 d[2 * PANEL_BLOCKS][2];         /* per block, or per half of one */
+    __m256 zero[2 * PANEL_BLOCKS][2];      /* -MAGIC d */
+    __m256 m[2 * PANEL_BLOCKS][2];
     uint32_t blocks;
 };
 
@@ -69,35 +64,38 @@ struct span {
     uint32_t tiles;
     union starts starts[SPAN_TILES];
     wide_block wide[SPAN_TILES][PANEL_BLOCKS][HTH_TILE_WIDTH_MAX];
-    float sums[STRIP_GROUPS][SPAN_ROWS][HTH_PACK_ROWS];
+    _Alignas(64) float sums[STRIP_GROUPS][SPAN_ROWS][HTH_PACK_ROWS];
 };
+
+/* Signed bytes as 16 bits: the first of each two, and the second. */
+HTH_INLINE __m256i even_bytes(__m256i v)
+{
+    return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8);
+}
+
+HTH_INLINE __m256i odd_bytes(__m256i v)
+{
+    return _mm256_srai_epi16(v, 8);
+}
 
 /* ---- panels ------------------------------------------------------------- */
 
-/* Bytes to 16 bits, in the order of wide_block. */
-HTH_INLINE void widen_codes(const __m256i u[8], __m256i to[STEPS_MAX])
-{
-#pragma GCC unroll 8
-    for (uint32_t t = 0; t < 8; t++) {
-        to[t] = _mm256_srai_epi16(_mm256_slli_epi16(u[t], 8), 8);
-        to[8 + t] = _mm256_srai_epi16(u[t], 8);
-    }
-}
-
+/* The codes of half a group's part, every second register from `to` on. */
 HTH_INLINE void fill_codes(uint32_t type, const uint8_t *w, uint32_t half,
-                           __m256i to[STEPS_MAX])
+                           __m256i (*to)[2])
 {
     const struct hth_rows_traits traits = hth_rows_traits(type);
     __m256i u[8];
 
     hth_rows_codes(type, w, half, u);
-    if (WIDE_STEPS(traits)) {
-        widen_codes(u, to);
-        return;
-    }
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < 8; t++)
-        to[t] = unsigned_weights(u[t], traits);
+        if (WIDE_STEPS(traits)) {
+            to[t][half] = even_bytes(u[t]);
+            to[8 + t][half] = odd_bytes(u[t]);
+        } else {
+            to[t][half] = unsigned_weights(u[t], traits);
+        }
 }
 
 /* w: the first unit of the panel in its group. */
@@ -108,7 +106,6 @@ HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t half,
     const struct hth_rows_traits traits = hth_rows_traits(type);
     const struct hth_pack_shape s = hth_row_shape(type);
     const uint32_t factors = (traits.halves ? 2 : 1) * s.parts;
-    struct half_panel *to = &panel->half[half];
     struct hth_rows_factors f;
 
     for (uint32_t b = 0; b < panel->blocks; b += s.parts) {
@@ -116,14 +113,14 @@ HTH_INLINE void fill_panel(uint32_t type, const uint8_t *w, uint32_t half,
         for (uint32_t i = 0; i < factors; i++) {
             uint32_t at = b / s.parts * factors + i;
 
-            to->d[at] = f.d[i];
-            to->zero[at] = _mm256_mul_ps(f.d[i], magic);
+            panel->d[at][half] = f.d[i];
+            panel->zero[at][half] = _mm256_mul_ps(f.d[i], magic);
             if (traits.mins)
-                to->m[at] = f.m[i];
+                panel->m[at][half] = f.m[i];
         }
         w += s.head_bytes;
         for (uint32_t part = 0; part < s.parts; part++, w += s.part_bytes)
-            fill_codes(type, w, half, to->u[b + part]);
+            fill_codes(type, w, half, panel->u[b + part]);
     }
 }
 
@@ -157,8 +154,8 @@ HTH_INLINE void widen_block(const uint8_t *q, wide_block to)
     __m256i v = hth_load32(q);
     __m256i *at = (__m256i *)to;
 
-    _mm256_storeu_si256(at, _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
-    _mm256_storeu_si256(at + 1, _mm256_srai_epi16(v, 8));
+    _mm256_storeu_si256(at, even_bytes(v));
+    _mm256_storeu_si256(at + 1, odd_bytes(v));
 }
 
 /* For the panel's columns. */
@@ -182,115 +179,170 @@ static void fill_span(struct hth_rows_traits traits, uint32_t blocks,
 
 /* ---- products ----------------------------------------------------------- */
 
-/* Half a panel times one tile of x. */
+/* A panel times one tile of x. */
 struct many {
-    const struct half_panel *panel;
+    const struct panel *panel;
     const uint8_t *x; /* the panel's first block */
     const union starts *starts;
     const wide_block (*wide)[HTH_TILE_WIDTH_MAX];
     float (*sums)[HTH_PACK_ROWS];
-    uint32_t blocks;
     uint32_t width;
-    bool fresh; /* the sums hold nothing yet */
 };
 
-/* What the integer sums of block b, half h, begin with. */
-HTH_INLINE __m256i begin_of(const struct many *m, uint32_t b, uint32_t h,
-                            uint32_t c, struct hth_rows_traits traits)
+/* Where one block, or its half h, of SUB rows of x from c on is. */
+struct many_at {
+    const __m256i (*u)[2];
+    const uint8_t *q; /* per row 32 bytes, or 64 of 16 bits */
+    const int32_t *begin;
+};
+
+HTH_INLINE struct many_at many_at(const struct many *m, uint32_t b, uint32_t h,
+                                  uint32_t c, struct hth_rows_traits traits)
+{
+    struct many_at at = {m->panel->u[b] + 4 * h,
+                         m->x + (size_t)b * m->width * HTH_TILE_BLOCK_BYTES +
+                             32 * c + 16 * h,
+                         m->starts->begin[b][h] + c};
+
+    if (WIDE_STEPS(traits))
+        at.q = m->wide[b][c];
+    KEEP_POINTER(at.q);
+    return at;
+}
+
+/* What row r's integer sums begin with. */
+HTH_INLINE __m256i begin_of(const struct many_at *at, uint32_t r,
+                            struct hth_rows_traits traits)
 {
     if (traits.mins || unsigned_offset(traits) == 0)
         return _mm256_castps_si256(_mm256_set1_ps(MAGIC));
-    return broadcast32(&m->starts->begin[b][h][c]);
+    return broadcast32(at->begin + r);
 }
 
 #ifdef HTH_ROWS_VNNI
 
-/* The sums of a block or its half h for n rows of x from c on. */
-HTH_INLINE void block_sums(const struct many *m, uint32_t b, uint32_t h,
-                           uint32_t c, uint32_t n,
-                           struct hth_rows_traits traits, __m256i a[SUB])
+/* The sums of a block or its half for n rows of x. */
+HTH_INLINE void block_sums(const struct many_at *at, uint32_t n,
+                           struct hth_rows_traits traits, __m256i a[SUB][2])
 {
     const uint32_t steps = traits.halves ? 4 : 8;
-    const __m256i *u = m->panel->u[b] + h * steps;
-    const uint8_t *q =
-        m->x + (size_t)b * m->width * HTH_TILE_BLOCK_BYTES + 32 * c + 16 * h;
 
-    KEEP_POINTER(q);
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < n; r++)
-        a[r] = begin_of(m, b, h, c + r, traits);
+        a[r][0] = a[r][1] = begin_of(at, r, traits);
 #pragma GCC unroll 8
-    for (uint32_t i = 0; i < steps; i++)
+    for (uint32_t i = 0; i < steps; i++) {
+        const __m256i u = at->u[i][0], v = at->u[i][1];
+
 #pragma GCC unroll 4
-        for (uint32_t r = 0; r < n; r++)
-            a[r] = _mm256_dpbusd_avx_epi32(a[r], u[i],
-                                           broadcast32(q + 32 * r + 4 * i));
+        for (uint32_t r = 0; r < n; r++) {
+            const __m256i q = broadcast32(at->q + 32 * r + 4 * i);
+
+            a[r][0] = _mm256_dpbusd_avx_epi32(a[r][0], u, q);
+            a[r][1] = _mm256_dpbusd_avx_epi32(a[r][1], v, q);
+        }
+    }
 }
 
 #else
 
-/* A step's products of pairs, in 32 bits. */
-HTH_INLINE void wide_sums(const struct many *m, uint32_t b, uint32_t c,
-                          uint32_t n, __m256i a[SUB])
+/* Of bytes in 16 bits. */
+HTH_INLINE void wide_sums(const struct many_at *at, uint32_t n,
+                          __m256i a[SUB][2])
 {
-    const __m256i *u = m->panel->u[b];
-    const uint8_t *q = m->wide[b][c];
-
-    KEEP_POINTER(q);
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < n; r++)
-        a[r] = _mm256_castps_si256(_mm256_set1_ps(MAGIC));
+        a[r][0] = a[r][1] = _mm256_castps_si256(_mm256_set1_ps(MAGIC));
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < STEPS_MAX; i++) {
-        __m256i w = u[i];
+        const __m256i u = at->u[i][0], v = at->u[i][1];
 
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < n; r++) {
-            a[r] = _mm256_add_epi32(
-                a[r], _mm256_madd_epi16(w, broadcast32(q + 64 * r + 4 * i)));
-            KEEP(a[r]);
+            const __m256i q = broadcast32(at->q + 64 * r + 4 * i);
+
+            a[r][0] = _mm256_add_epi32(a[r][0], _mm256_madd_epi16(u, q));
+            a[r][1] = _mm256_add_epi32(a[r][1], _mm256_madd_epi16(v, q));
+            KEEP(a[r][0]);
+            KEEP(a[r][1]);
         }
         STEP_DONE();
     }
 }
 
-/* The sums of a block or its half h for n rows of x from c on. */
-HTH_INLINE void block_sums(const struct many *m, uint32_t b, uint32_t h,
-                           uint32_t c, uint32_t n,
-                           struct hth_rows_traits traits, __m256i a[SUB])
+/* Of codes of six bits: two steps fit 16 bits. */
+HTH_INLINE void paired_sums(const struct many_at *at, uint32_t n,
+                            struct hth_rows_traits traits, __m256i a[SUB][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    const uint32_t fit = narrow_steps(traits), steps = traits.halves ? 4 : 8;
-    const __m256i *u = m->panel->u[b] + h * steps;
-    const uint8_t *q =
-        m->x + (size_t)b * m->width * HTH_TILE_BLOCK_BYTES + 32 * c + 16 * h;
-    __m256i narrow[SUB];
+    const uint32_t steps = traits.halves ? 4 : 8;
 
-    if (WIDE_STEPS(traits)) {
-        wide_sums(m, b, c, n, a);
-        return;
-    }
-    KEEP_POINTER(q);
 #pragma GCC unroll 4
-    for (uint32_t r = 0; r < n; r++)
-        a[r] = begin_of(m, b, h, c + r, traits);
-#pragma GCC unroll 8
-    for (uint32_t i = 0; i < steps; i++) {
-        __m256i w = u[i];
+    for (uint32_t i = 0; i < steps; i += 2) {
+        const __m256i u[2] = {at->u[i][0], at->u[i][1]};
+        const __m256i v[2] = {at->u[i + 1][0], at->u[i + 1][1]};
 
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < n; r++) {
-            __m256i p =
-                _mm256_maddubs_epi16(w, broadcast32(q + 32 * r + 4 * i));
+            const __m256i q = broadcast32(at->q + 32 * r + 4 * i);
+            const __m256i s = broadcast32(at->q + 32 * r + 4 * i + 4);
 
-            narrow[r] = i % fit == 0 ? p : _mm256_add_epi16(narrow[r], p);
-            KEEP(narrow[r]);
-            if (i % fit == fit - 1 || i == steps - 1)
-                a[r] =
-                    _mm256_add_epi32(a[r], _mm256_madd_epi16(narrow[r], ones));
+#pragma GCC unroll 2
+            for (uint32_t k = 0; k < 2; k++) {
+                __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(u[k], q),
+                                             _mm256_maddubs_epi16(v[k], s));
+
+                a[r][k] =
+                    _mm256_add_epi32(i == 0 ? begin_of(at, r, traits) : a[r][k],
+                                     _mm256_madd_epi16(p, ones));
+                KEEP(a[r][k]);
+            }
         }
         STEP_DONE();
     }
+}
+
+/* Of codes of up to five bits: four steps and more fit. */
+HTH_INLINE void narrow_sums(const struct many_at *at, uint32_t n,
+                            struct hth_rows_traits traits, __m256i a[SUB][2])
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const uint32_t fit = narrow_steps(traits), steps = traits.halves ? 4 : 8;
+    __m256i p[SUB][2];
+
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < steps; i++) {
+        const __m256i u[2] = {at->u[i][0], at->u[i][1]};
+
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < n; r++) {
+            const __m256i q = broadcast32(at->q + 32 * r + 4 * i);
+
+#pragma GCC unroll 2
+            for (uint32_t k = 0; k < 2; k++) {
+                const __m256i v = _mm256_maddubs_epi16(u[k], q);
+
+                p[r][k] = i % fit == 0 ? v : _mm256_add_epi16(p[r][k], v);
+                KEEP(p[r][k]);
+                if (i % fit == fit - 1 || i == steps - 1)
+                    a[r][k] = _mm256_add_epi32(
+                        i < fit ? begin_of(at, r, traits) : a[r][k],
+                        _mm256_madd_epi16(p[r][k], ones));
+            }
+        }
+        STEP_DONE();
+    }
+}
+
+HTH_INLINE void block_sums(const struct many_at *at, uint32_t n,
+                           struct hth_rows_traits traits, __m256i a[SUB][2])
+{
+    if (WIDE_STEPS(traits))
+        wide_sums(at, n, a);
+    else if (narrow_steps(traits) == 2)
+        paired_sums(at, n, traits, a);
+    else
+        narrow_sums(at, n, traits, a);
 }
 
 #endif
@@ -298,75 +350,81 @@ HTH_INLINE void block_sums(const struct many *m, uint32_t b, uint32_t h,
 /* What block b adds for n rows of x, in units of their scales. */
 HTH_INLINE void many_terms(const struct many *m, uint32_t b, uint32_t c,
                            uint32_t n, struct hth_rows_traits traits,
-                           __m256 t[SUB])
+                           __m256 t[SUB][2])
 {
     const __m256 magic = _mm256_set1_ps(MAGIC);
     const uint32_t halves = traits.halves ? 2 : 1;
-    const struct half_panel *panel = m->panel;
-    __m256i a[SUB];
+    const struct panel *panel = m->panel;
+    __m256i a[SUB][2];
 
 #pragma GCC unroll 2
     for (uint32_t h = 0; h < halves; h++) {
-        const uint32_t at = b * halves + h;
+        const struct many_at at = many_at(m, b, h, c, traits);
+        const uint32_t f = b * halves + h;
 
-        block_sums(m, b, h, c, n, traits, a);
+        block_sums(&at, n, traits, a);
 #pragma GCC unroll 4
-        for (uint32_t r = 0; r < n; r++) {
-            __m256 s = _mm256_castsi256_ps(a[r]);
+        for (uint32_t r = 0; r < n; r++)
+#pragma GCC unroll 2
+            for (uint32_t k = 0; k < 2; k++) {
+                __m256 s = _mm256_castsi256_ps(a[r][k]), d = panel->d[f][k];
 
-            t[r] = h == 0 ? _mm256_fmadd_ps(s, panel->d[at], panel->zero[at])
-                          : _mm256_fmadd_ps(_mm256_sub_ps(s, magic),
-                                            panel->d[at], t[r]);
-            if (traits.mins)
-                t[r] = _mm256_fmadd_ps(
-                    panel->m[at], broadcast_f32(&m->starts->sum[b][h][c + r]),
-                    t[r]);
-        }
+                t[r][k] = h == 0 ? _mm256_fmadd_ps(s, d, panel->zero[f][k])
+                                 : _mm256_fmadd_ps(_mm256_sub_ps(s, magic), d,
+                                                   t[r][k]);
+                if (traits.mins)
+                    t[r][k] = _mm256_fmadd_ps(
+                        panel->m[f][k],
+                        broadcast_f32(&m->starts->sum[b][h][c + r]), t[r][k]);
+            }
     }
 }
 
-/* n rows of x, from c on; half: of the group. */
-HTH_INLINE void run_sub(const struct many *m, uint32_t half, uint32_t c,
-                        uint32_t n, struct hth_rows_traits traits)
+/* n rows of x, from c on. Their sums stay in memory: the integers need the
+ * registers. */
+HTH_INLINE void run_sub(const struct many *from, uint32_t c, uint32_t n,
+                        struct hth_rows_traits traits)
 {
-    const uint8_t *d = m->x + 32 * m->width + 4 * c;
-    __m256 sum[SUB], t[SUB];
+    const struct many m = *from;
+    const uint32_t blocks = m.panel->blocks;
+    __m256 t[SUB][2];
 
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < n; r++)
-        sum[r] = m->fresh ? _mm256_setzero_ps()
-                          : _mm256_loadu_ps(m->sums[c + r] + 8 * half);
-    for (uint32_t b = 0; b < m->blocks; b++) {
-        many_terms(m, b, c, n, traits, t);
+    for (uint32_t b = 0; b < blocks; b++) {
+        const uint8_t *d = m.x + (size_t)b * m.width * HTH_TILE_BLOCK_BYTES +
+                           32 * m.width + 4 * c;
+
+        many_terms(&m, b, c, n, traits, t);
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < n; r++)
-            sum[r] = _mm256_fmadd_ps(t[r], broadcast_f32(d + 4 * r), sum[r]);
-        d += m->width * HTH_TILE_BLOCK_BYTES;
+#pragma GCC unroll 2
+            for (uint32_t k = 0; k < 2; k++) {
+                float *sum = m.sums[c + r] + 8 * k;
+
+                _mm256_store_ps(sum, _mm256_fmadd_ps(t[r][k],
+                                                     broadcast_f32(d + 4 * r),
+                                                     _mm256_load_ps(sum)));
+            }
     }
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < n; r++)
-        _mm256_storeu_ps(m->sums[c + r] + 8 * half, sum[r]);
 }
 
 /* Widths are even. */
-HTH_INLINE void run_half(const struct many *m, uint32_t half,
-                         struct hth_rows_traits traits)
+HTH_INLINE void run_tile(const struct many *m, struct hth_rows_traits traits)
 {
     uint32_t c = 0;
 
     for (; c + SUB <= m->width; c += SUB)
-        run_sub(m, half, c, SUB, traits);
+        run_sub(m, c, SUB, traits);
     if (c < m->width)
-        run_sub(m, half, c, 2, traits);
+        run_sub(m, c, 2, traits);
 }
 
-typedef void (*run_fn)(const struct many *m, uint32_t half);
+typedef void (*run_fn)(const struct many *m);
 
 /* A type of each kind stands for all of its kind. */
-#define RUN_OF(name)                                            \
-    static void run_##name(const struct many *m, uint32_t half) \
-    {                                                           \
-        run_half(m, half, hth_rows_traits(HTH_##name));         \
+#define RUN_OF(name)                              \
+    static void run_##name(const struct many *m)  \
+    {                                             \
+        run_tile(m, hth_rows_traits(HTH_##name)); \
     }
 RUN_OF(Q4_0)
 RUN_OF(Q4_1)
@@ -405,20 +463,16 @@ static run_fn run_of(uint32_t type)
 
 /* A panel times all tiles of the span; group: of the strip. */
 static void run_tiles(const struct panel *panel, struct span *span,
-                      uint32_t group, bool fresh, run_fn run)
+                      uint32_t group, run_fn run)
 {
-    struct many m = {
-        .blocks = panel->blocks, .width = span->width, .fresh = fresh};
+    struct many m = {.panel = panel, .width = span->width};
 
     for (uint32_t t = 0; t < span->tiles; t++) {
         m.x = span->x + t * span->tile_bytes;
         m.starts = &span->starts[t];
         m.wide = (const wide_block(*)[HTH_TILE_WIDTH_MAX])span->wide[t];
         m.sums = span->sums[group] + t * span->width;
-        for (uint32_t half = 0; half < 2; half++) {
-            m.panel = &panel->half[half];
-            run(&m, half);
-        }
+        run(&m);
     }
 }
 
@@ -432,6 +486,9 @@ HTH_INLINE void run_strip(uint32_t type, const struct hth_q8_product *job,
     uint32_t blocks = w->cols / 32;
     struct panel panel;
 
+    for (uint32_t g = 0; g < job->count / HTH_PACK_ROWS; g++)
+        memset(span->sums[g], 0,
+               span->tiles * span->width * sizeof span->sums[g][0]);
     for (uint32_t b = 0; b < blocks; b += panel.blocks) {
         const uint8_t *at = (const uint8_t *)w->data +
                             job->first * w->row_bytes +
@@ -443,7 +500,7 @@ HTH_INLINE void run_strip(uint32_t type, const struct hth_q8_product *job,
         for (uint32_t g = 0; g < job->count / HTH_PACK_ROWS; g++) {
             fill_panel(type, at, 0, &panel);
             fill_panel(type, at, 1, &panel);
-            run_tiles(&panel, span, g, b == 0, run_of(type));
+            run_tiles(&panel, span, g, run_of(type));
             at += HTH_PACK_ROWS * w->row_bytes;
         }
     }
