@@ -17,6 +17,8 @@ struct series {
     size_t n, room;
 };
 
+#define P99_NEEDS 100u
+
 enum metric { METRIC_TTFT, METRIC_TPOT, METRIC_ITL, METRIC_E2EL, METRICS };
 
 static const char *const g_names[] = {"ttft", "tpot", "itl", "e2el"};
@@ -197,6 +199,11 @@ void hth_load_put(const struct hth_load_opts *o,
     }
     hth_table_put(&t, out);
     hth_table_fini(&t);
+    if (p.completed < P99_NEEDS)
+        hth_put_printf(out,
+                       "\nP99 of fewer than %u requests says little: give more "
+                       "(--requests).\n",
+                       P99_NEEDS);
     drop_report(&p);
 }
 
@@ -223,6 +230,37 @@ static void put_metric(struct hth_buf *out, const struct report *p,
     put_named(out, "p90", m, percentile(s, 90));
     put_named(out, "p95", m, percentile(s, 95));
     put_named(out, "p99", m, percentile(s, 99));
+    put_named(out, "min", m, percentile(s, 0));
+    put_named(out, "max", m, percentile(s, 100));
+}
+
+/* Waiting for a place among those under way, here and not at the server. */
+static double mean_queue_ms(const struct hth_load_result *r)
+{
+    double sum = 0;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->request[i].ok) {
+            sum += r->request[i].queue_s * 1e3;
+            n++;
+        }
+    return n > 0 ? sum / n : 0;
+}
+
+static void put_lengths(struct hth_buf *out, const struct hth_load_opts *o,
+                        const struct hth_load_result *r)
+{
+    hth_json_key(out, "input_lens");
+    hth_put_u8(out, '[');
+    for (uint32_t i = 0; i < r->count; i++)
+        hth_put_printf(out, "%s%u", i > 0 ? "," : "", o->prompt);
+    hth_put_u8(out, ']');
+    hth_json_key(out, "output_lens");
+    hth_put_u8(out, '[');
+    for (uint32_t i = 0; i < r->count; i++)
+        hth_put_printf(out, "%s%u", i > 0 ? "," : "", r->request[i].tokens);
+    hth_put_u8(out, ']');
 }
 
 static void put_lists(struct hth_buf *out, const struct hth_load_result *r)
@@ -277,8 +315,10 @@ void hth_load_put_json(const struct hth_load_opts *o,
     hth_json_field_number(out, "output_throughput", (double)p.tokens / s);
     hth_json_field_number(out, "total_token_throughput",
                           (input + (double)p.tokens) / s);
+    hth_json_field_number(out, "mean_client_queue_ms", mean_queue_ms(r));
     for (uint32_t m = 0; m < METRICS; m++)
         put_metric(out, &p, (enum metric)m);
+    put_lengths(out, o, r);
     put_lists(out, r);
     hth_put_printf(out, "}\n");
     drop_report(&p);

@@ -202,8 +202,8 @@ static const struct api_field ollama_own[] = {
     T("think"),      T("logprobs"), T("top_logprobs"), T("lora"),
     P("keep_alive"), P("truncate"), P("shift"),        END};
 
-static const struct api_field ollama_chat_own[] = {T("messages"), T("tools"),
-                                                   END};
+static const struct api_field ollama_chat_own[] = {
+    T("messages"), T("tools"), T("tool_choice"), T("parallel_tool_calls"), END};
 
 static const struct api_field ollama_generate_own[] = {
     T("prompt"),   T("suffix"),  T("system"), T("raw"),

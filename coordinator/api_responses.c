@@ -249,10 +249,11 @@ static int read_responses(struct api_call *c)
 {
     static const char *const max[] = {"max_output_tokens", NULL};
 
-    if (hth__ask_model(c, c->body) != 0 || hth__ask_sampling(c, c->body) != 0 ||
+    if (keep_echo(c) != 0 || hth__ask_model(c, c->body) != 0 ||
+        hth__ask_sampling(c, c->body) != 0 ||
         hth__ask_max(c, c->body, max) != 0 || hth__ask_stream(c) != 0 ||
         read_tools(c) != 0 || read_format(c) != 0 || read_effort(c) != 0 ||
-        read_include(c) != 0 || keep_echo(c) != 0 || read_input(c) != 0)
+        read_include(c) != 0 || read_input(c) != 0)
         return -1;
     return hth__prompt_chat(c);
 }

@@ -2,6 +2,7 @@
 // directory of its own: on loopback, or with LAB in the boxes of scripts/lab of
 // that name, where this program runs in the coordinator's. HEARTH names the
 // program, MODELS the bundled models' folder.
+import assert from 'node:assert/strict';
 import { spawn, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -112,6 +113,20 @@ export class Cluster {
       args.push('--code', code);
     }
     return this.run(name, args, `w${i}`);
+  }
+
+  // The bundled model with another chat template, filled up to the length of
+  // its own with a comment.
+  template(text) {
+    const file = fs.readFileSync(path.join(MODELS, 'tale-q8_0.gguf'));
+    const name = Buffer.from('tokenizer.chat_template');
+    const at = file.indexOf(name) + name.length + 4;
+    const length = Number(file.readBigUInt64LE(at));
+    const rest = length - Buffer.byteLength(text) - 4;
+    assert.ok(rest >= 0, `the template is ${-rest} bytes too long`);
+    file.write(text + '{#' + '.'.repeat(rest) + '#}', at + 8);
+    this.o.model = path.join(this.dir, 'other.gguf');
+    fs.writeFileSync(this.o.model, file);
   }
 
   async start() {

@@ -1,8 +1,10 @@
 // /metrics by Prometheus' rules, with promtool where it is installed: check 21.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { Cluster, until } from './cluster.mjs';
+import { Cluster, MODELS, until } from './cluster.mjs';
 
 let c;
 before(async () => { c = await new Cluster({ workers: 1 }).start(); });
@@ -107,6 +109,20 @@ test('well formed, named by the rules', async () => {
     { input: text, encoding: 'utf8' });
   if (tool.error) return console.log('promtool: SKIPPED: not installed');
   assert.equal(tool.status, 0, tool.stdout + tool.stderr);
+});
+
+test("the dashboard's queries ask for what there is", async () => {
+  const all = parse(await scrape());
+  const file = fs.readFileSync(path.join(MODELS,
+    '../configs/grafana/hearth.json'), 'utf8');
+  const names = new Set(JSON.stringify(JSON.parse(file)).match(
+    /hearth_[a-z0-9_]+/g));
+  assert.ok(names.size > 8);
+  for (const name of names) {
+    const family = all[name] ?? all[name.replace(/_(bucket|sum|count)$/, '')];
+    assert.ok(family, `the dashboard asks for ${name}, which is not told`);
+    if (!(name in all)) assert.equal(family.TYPE, 'histogram', name);
+  }
 });
 
 test('the checker sees what is wrong', () => {

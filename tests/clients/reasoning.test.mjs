@@ -2,25 +2,15 @@
 // The bundled model does not think; its template is replaced by one of the same
 // length that begins every answer with <think>.
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
 import OpenAI from 'openai';
-import { Cluster, KEY, MODELS } from './cluster.mjs';
+import { Cluster, KEY } from './cluster.mjs';
 
 let c, api;
 before(async () => {
   c = new Cluster();
-  const file = fs.readFileSync(path.join(MODELS, 'tale-q8_0.gguf'));
-  const name = Buffer.from('tokenizer.chat_template');
-  const at = file.indexOf(name) + name.length + 4;
-  const length = Number(file.readBigUInt64LE(at));
-  const template = "{%for m in messages%}{{m['content']}}{%endfor%}" +
-    '{%if add_generation_prompt%}<think>{%endif%}{#</think>';
-  file.write(template + '.'.repeat(length - template.length - 2) + '#}',
-    at + 8);
-  c.o.model = path.join(c.dir, 'thinks.gguf');
-  fs.writeFileSync(c.o.model, file);
+  c.template("{%for m in messages%}{{m['content']}}{%endfor%}" +
+    '{%if add_generation_prompt%}<think>{%endif%}{#</think>#}');
   await c.start();
   api = new OpenAI({ baseURL: c.base + '/v1', apiKey: KEY, maxRetries: 0 });
 });
