@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/pack.h"
 #include "kernels/type.h"
 #include "model/utf8.h"
 
@@ -66,6 +67,13 @@ static void sum_up(const struct hth_gguf *g, struct totals *sums)
 static const char *type_name(uint32_t type)
 {
     return hth_type_info(type)->name; /* the reader admits no other */
+}
+
+/* Do rows of this type have a layout for fast kernels? 512 columns are whole
+ * blocks of all types. */
+static bool is_packed(uint32_t type)
+{
+    return hth_can_pack(type, 512);
 }
 
 static bool find_architecture(const struct hth_gguf *g, struct hth_str *out)
@@ -251,14 +259,14 @@ static void text_files(const struct hth_gguf *g, struct hth_buf *out)
 }
 
 static void text_total(const char *name, const struct total *t,
-                       struct hth_buf *out)
+                       const char *note, struct hth_buf *out)
 {
     double bits = 8.0 * (double)t->bytes / (double)t->weights;
 
     hth_put_printf(out,
                    "  %-6s %6" PRIu64 " tensors %14" PRIu64
-                   " weights %14" PRIu64 " bytes %6.2f bits each\n",
-                   name, t->tensors, t->weights, t->bytes, bits);
+                   " weights %14" PRIu64 " bytes %6.2f bits each%s\n",
+                   name, t->tensors, t->weights, t->bytes, bits, note);
 }
 
 static void text_head(const struct hth_gguf *g, struct hth_buf *out)
@@ -295,8 +303,12 @@ void hth_inspect_text(const struct hth_gguf *g, struct hth_buf *out)
         text_tensor(g, hth_gguf_tensor_at(g, i), out);
     hth_put_printf(out, "types:\n");
     for (uint32_t i = 0; i < sums.count; i++)
-        text_total(type_name(sums.of[i].type), &sums.of[i], out);
-    text_total("all", &sums.all, out);
+        text_total(type_name(sums.of[i].type), &sums.of[i],
+                   is_packed(sums.of[i].type)
+                       ? ", packed layout"
+                       : ", no packed layout: matrices are slower",
+                   out);
+    text_total("all", &sums.all, "", out);
 }
 
 /* ---- JSON ---------------------------------------------------------------- */
@@ -379,9 +391,11 @@ static void json_types(const struct totals *sums, struct hth_buf *out)
 
         hth_put_printf(out,
                        "%s{\"type\": \"%s\", \"tensors\": %" PRIu64
-                       ", \"weights\": %" PRIu64 ", \"bytes\": %" PRIu64 "}",
+                       ", \"weights\": %" PRIu64 ", \"bytes\": %" PRIu64
+                       ", \"packed\": %s}",
                        i > 0 ? ", " : "", type_name(t->type), t->tensors,
-                       t->weights, t->bytes);
+                       t->weights, t->bytes,
+                       is_packed(t->type) ? "true" : "false");
     }
     hth_put_printf(out, "]");
 }

@@ -26,7 +26,8 @@ void hth_inspect_text(const struct hth_gguf *g, struct hth_buf *out);
  *               "first": [v...]}],
  *  "tensors": [{"name": s, "type": s, "shape": [n...], "bytes": n,
  *               "file": n, "offset": n}],
- *  "types": [{"type": s, "tensors": n, "weights": n, "bytes": n}]}
+ *  "types": [{"type": s, "tensors": n, "weights": n, "bytes": n,
+ *             "packed": whether there is a layout for fast kernels}]}
  * Shapes begin with the columns; files count from 0; integers beyond
  * INT64_MAX are strings, floats that are no numbers are null. */
 void hth_inspect_json(const struct hth_gguf *g, struct hth_buf *out);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "model/unpacked.h"
 #include "worker/group.h"
 #include "worker/memory.h"
 #include "worker/split.h"
@@ -75,6 +76,24 @@ static int alloc_buffers(struct hth_rank *r, struct hth_err *err)
     return HTH_OK;
 }
 
+#define UNPACKED_MAX 8u /* types that a line is written for */
+
+/* No slower way without a word. */
+static void tell_unpacked(const struct hth_rank *r)
+{
+    struct hth_unpacked u[UNPACKED_MAX];
+    uint32_t n = hth_unpacked_find(&r->session.spec, &r->session.plan,
+                                   r->session.rank, u, UNPACKED_MAX);
+
+    for (uint32_t i = 0; i < n; i++)
+        hth_log(HTH_LOG_NOTICE, "NOT-PACKED",
+                "rank=%u type=%s matrices=%u mib=%llu first=%s: these have no "
+                "packed layout and are computed row by row, which is slower "
+                "(docs/kernels.md)",
+                r->session.rank, hth_type_info(u[i].type)->name, u[i].matrices,
+                (unsigned long long)(u[i].bytes >> 20), u[i].first);
+}
+
 /* Fails before anything is allocated when the share cannot run, with numbers:
  * "killed" is no error message. */
 static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
@@ -97,6 +116,7 @@ static int open_loader(struct hth_rank *r, const struct hth_rank_opts *o,
     if (rc != HTH_OK)
         return rc;
     hth_forward_source(r->forward, hth_loader_blocks(r->loader));
+    tell_unpacked(r);
     if (o->memory_bytes != 0 && o->dir != NULL)
         rc = hth_pressure_start(&r->pressure, r->loader, l.budget_bytes, err);
     return rc;

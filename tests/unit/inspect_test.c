@@ -86,7 +86,8 @@ Test(inspect, text_says_it_all)
         "string[0]",
         "u16[1000]      0, 1, 2, 3, 4, 5, ...\n",
         "Q8_0   64                                 68 bytes",
-        "8.50 bits each",
+        "8.50 bits each, packed layout\n",
+        "32.00 bits each, no packed layout: matrices are slower\n",
     };
     struct subject s;
     const char *text;
