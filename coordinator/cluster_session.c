@@ -438,7 +438,7 @@ static void expire(struct hth_cluster *c, uint64_t now_ms)
     int i;
 
     if (c->turned_ms > 0 && now_ms - c->turned_ms > ABSENT_MS)
-        hth_members_missed(&c->members, now_ms - c->turned_ms);
+        hth_members_missed(&c->members, now_ms - c->turned_ms, now_ms);
     c->turned_ms = now_ms;
     while ((i = hth_members_expire(&c->members, step_ms, now_ms)) !=
            HTH_MEMBER_NONE) {

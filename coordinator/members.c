@@ -204,10 +204,13 @@ int hth_members_expire(struct hth_members *m, uint64_t step_ms, uint64_t now_ms)
     return HTH_MEMBER_NONE;
 }
 
-void hth_members_missed(struct hth_members *m, uint64_t ms)
+void hth_members_missed(struct hth_members *m, uint64_t ms, uint64_t now_ms)
 {
-    for (uint32_t i = 0; i < m->count; i++)
-        m->v[i].seen_ms += ms;
+    for (uint32_t i = 0; i < m->count; i++) {
+        uint64_t seen = m->v[i].seen_ms + ms;
+
+        m->v[i].seen_ms = seen < now_ms ? seen : now_ms;
+    }
 }
 
 bool hth_member_usable(const struct hth_member *v, uint64_t now_ms,

@@ -81,8 +81,9 @@ void hth_members_forgiven(struct hth_members *m, int i);
  * HTH_MEMBER_NONE when there is none. */
 int hth_members_expire(struct hth_members *m, uint64_t step_ms,
                        uint64_t now_ms);
-/* The coordinator itself did not run for so long: nobody's silence counts. */
-void hth_members_missed(struct hth_members *m, uint64_t ms);
+/* The coordinator itself did not run for so long: nobody's silence counts,
+ * and nobody was heard later than now. */
+void hth_members_missed(struct hth_members *m, uint64_t ms, uint64_t now_ms);
 
 /* Is it there and able to take a rank? A device that failed is given another
  * chance after retry_ms. */

@@ -118,10 +118,14 @@ Test(members, nobody_is_lost_while_we_slept)
     int i = join("A", 1, 11);
 
     now += 50000;
-    hth_members_missed(&m, 50000 - 10);
+    hth_members_missed(&m, 50000 - 10, now);
     cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE);
     now += HTH_LOST_AFTER_MS - 10;
     cr_assert_eq(hth_members_expire(&m, 0, now), i);
+    hth_members_seen(&m, i, now);
+    hth_members_missed(&m, 50000, now);
+    cr_assert_eq(hth_members_expire(&m, 0, now), HTH_MEMBER_NONE,
+                 "heard before the pause was noticed");
 }
 
 Test(members, broken_connection)
