@@ -26,7 +26,12 @@ struct hth_store_part {
 
 int hth__store_fail(struct hth_err *err, const char *what, const char *path)
 {
-    return hth_fail(err, HTH_EIO, "%s %s: %s", what, path, strerror(errno));
+    bool full = errno == ENOSPC || errno == EDQUOT;
+
+    return hth_fail(err, HTH_EIO, "%s %s: %s%s", what, path, strerror(errno),
+                    full ? "; make room there (it is tried again), or give "
+                           "--store another place"
+                         : "");
 }
 
 /* mkdir -p; what exists is left as it is. */
@@ -379,8 +384,10 @@ int hth_store_append(struct hth_store_part *p, const void *data, size_t n,
         if (r < 0 && errno == EINTR)
             continue;
         if (r < 0) {
+            int status = hth__store_fail(err, "cannot write", path);
+
             (void)!ftruncate(p->fd, (off_t)p->have_bytes);
-            return hth__store_fail(err, "cannot write", path);
+            return status;
         }
         done += (size_t)r;
     }

@@ -46,6 +46,7 @@ cleanup() {
         printf 'FAILED %s: namespaces are left over\n' "${0##*/}"
         rc=1
     fi
+    umount "$TMP"/store[0-9] 2>/dev/null
     rm -rf "$TMP"
     exit $rc
 }
