@@ -93,6 +93,11 @@ void hth_memory_fit(struct hth_session *s, const uint64_t *memory_bytes)
                                         memory_bytes[r])
             continue;
         s->kv_positions_max = s->ctx_max;
+        /* A row is a position: more of them than the cache has never come. */
+        while (s->rows_max > ROWS_LEAST &&
+               s->rows_max / 2 >= s->kv_positions_max)
+            s->rows_max /= 2;
+        hth_memory_need(s, r, &need);
         while (s->rows_max > ROWS_LEAST &&
                need.buffer_bytes > memory_bytes[r] / BUFFERS_PART) {
             s->rows_max /= 2;
