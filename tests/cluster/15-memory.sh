@@ -170,5 +170,51 @@ in_little "a prompt spread over whole layers" --shares 1,1 \
     fail "no prompt was spread"
 grep -q 'WHOLE-LAYERS.*in_memory=window' "$TMP/w1.log" ||
     fail "worker 1 had no window over whole layers"
+
+# The worker has all it was promised until its group is given less: it says so,
+# and what the cluster only keeps for later prompts goes on every rank.
+say "kept sequences go when a worker is short"
+command -v curl >/dev/null || skip "no curl"
+coordinator --shares 1,1 --ctx 512 --threads 1 --memory 512MiB --api-key k
+group kept $((512 << 20)) || fail "no cgroup"
+worker 1 --memory 384MiB
+echo "$W" >"$GROUP/cgroup.procs" || fail "the worker in no cgroup"
+wait_ready 60
+api() { # api PATH [JSON]
+    on co curl -sS --max-time 60 -H "Authorization: Bearer k" \
+        ${2:+-H "Content-Type: application/json" -d "$2"} \
+        "http://127.0.0.1:$((PORT + 10))$1"
+}
+complete() { # complete PROMPT
+    api /v1/completions "{\"prompt\":\"$1\",\"temperature\":0,\"max_tokens\":4}" \
+        | grep -q '"choices"'
+}
+used() { # parts in a million of the KV cache
+    api /metrics | awk '/kv_cache_usage_ratio [0-9]/ { printf "%d", $2 * 1e6 }'
+}
+for n in 1 2 3 4; do
+    complete "$n $words" || fail "no answer to prompt $n"
+done
+before=$(used)
+[ "${before:-0}" -gt 0 ] || fail "nothing is kept: '$before'"
+limit=$GROUP/memory.limit_in_bytes usage=$GROUP/memory.usage_in_bytes
+[ -e "$limit" ] || limit=$GROUP/memory.max usage=$GROUP/memory.current
+was=$(grep -c MEMORY-SHORT "$TMP/w1.log")
+squeezed() { # 8 MiB are left, beside what the kernel can drop
+    local cache
+    cache=$(awk '/^(total_)?inactive_file / { n = $2 } END { print n }' \
+        "$GROUP/memory.stat")
+    echo $(($(cat "$usage") - cache + (8 << 20))) >"$limit"
+    sleep 1
+    [ "$(grep -c MEMORY-SHORT "$TMP/w1.log")" -gt "$was" ]
+}
+until_true 60 "the worker to notice" squeezed
+gone() {
+    complete "7" || fail "no answer while memory is short"
+    [ $((2 * $(used))) -lt "$before" ]
+}
+until_true 30 "kept sequences to go" gone
+say "cache used: $before, then $(used) parts in a million"
+stop_all
 remove_groups
 say ok
