@@ -137,7 +137,7 @@ uint64_t hth_ring_room(const struct hth_ring *r, uint64_t end)
 uint64_t hth_ring_place(struct hth_ring *r, uint64_t at, uint64_t n)
 {
     if (at == r->wrapped_end)
-        (void)0;
+        at = hth_ring_room(r, at);
     if (at % r->bytes + n > r->bytes)
         r->wrapped_end = at + n;
     return at;

@@ -174,10 +174,15 @@ grep -q 'WHOLE-LAYERS.*in_memory=window' "$TMP/w1.log" ||
 # The worker has all it was promised until its group is given less: it says so,
 # and what the cluster only keeps for later prompts goes on every rank.
 say "kept sequences go when a worker is short"
-command -v curl >/dev/null || skip "no curl"
+type curl nsenter >/dev/null 2>&1 || skip "no curl or no nsenter"
 coordinator --shares 1,1 --ctx 512 --threads 1 --memory 512MiB --api-key k
 group kept $((512 << 20)) || fail "no cgroup"
-worker 1 --memory 384MiB
+# Not by `ip netns exec`, which hides the groups from the worker.
+nsenter --net="/run/netns/$NET-w1" "$HEARTH" worker --join "10.77.1.1:$PORT" \
+    --name box1 --threads 1 --state-dir "$TMP/w1" --store "$TMP/store1" \
+    --log-level info --memory 384MiB >"$TMP/w1.out" 2>>"$TMP/w1.log" &
+W=$!
+PIDS+=("$W")
 echo "$W" >"$GROUP/cgroup.procs" || fail "the worker in no cgroup"
 wait_ready 60
 api() { # api PATH [JSON]
