@@ -33,3 +33,11 @@ void hth_sleep_ms(uint32_t delay_ms)
 
     nanosleep(&ts, NULL);
 }
+
+uint64_t hth_thread_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

@@ -4,9 +4,10 @@
 
 #include <stdint.h>
 
-uint64_t hth_now_ns(void);            /* monotonic, since an arbitrary start */
-uint64_t hth_now_ms(void);            /* the same clock in milliseconds */
-uint64_t hth_wall_ms(void);           /* Unix time in milliseconds */
+uint64_t hth_now_ns(void);    /* monotonic, since an arbitrary start */
+uint64_t hth_now_ms(void);    /* the same clock in milliseconds */
+uint64_t hth_wall_ms(void);   /* Unix time in milliseconds */
+uint64_t hth_thread_ns(void); /* of processor time, the calling thread's */
 void hth_sleep_ms(uint32_t delay_ms); /* returns early only on a signal */
 
 /* Tell the CPU that this is a spin loop. */

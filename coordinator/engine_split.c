@@ -91,16 +91,35 @@ void hth_engine__split_rates(struct hth_engine *e)
         guess_pairs(e);
 }
 
+/* By how much all ranks compute slower while all do: as one figure for all,
+ * since whose turn it was while they measured is chance. */
+static double crowd_of(const struct hth_split_view *v, uint32_t ranks)
+{
+    double sum = 0;
+    uint32_t n = 0;
+
+    for (uint32_t r = 0; r < ranks; r++)
+        if (v->rates[r].crowd >= 1) {
+            sum += v->rates[r].crowd;
+            n++;
+        }
+    return n > 0 ? sum / n : 1;
+}
+
 static void fill_devices(struct hth_engine *e)
 {
     const struct hth_split_view *v = hth_split_view(e->split);
     struct hth_prefill_load *l = &e->load;
+    double crowd = crowd_of(v, e->ranks);
 
-    l->alone = v->alone;
+    l->alone = 1 / crowd;
     memcpy(e->rate, v->rates, sizeof e->rate);
     for (uint32_t r = 0; r < e->ranks; r++) {
+        e->rate[r].row_s *= crowd;
+        e->rate[r].pair_s *= crowd;
+        e->rate[r].layer_s *= crowd;
         l->whole[r] = v->rates[r].whole;
-        l->device[r].layer_s = v->rates[r].layer_s;
+        l->device[r].layer_s = e->rate[r].layer_s;
         l->device[r].stream_bytes_per_s = v->rates[r].stream_bytes_per_s;
         e->net.alpha_s[r][0] = e->net.alpha_s[0][r] = v->pair[0][r].alpha_s;
         e->net.bytes_per_s[r][0] = e->net.bytes_per_s[0][r] =

@@ -69,8 +69,7 @@ struct hth_split_pair {
 /* What the ranks say of themselves; of pairs, what rank 0 measured of its own
  * links, and who has a direct one; after meet. */
 struct hth_split_view {
-    struct hth_split_rates rates[HTH_RANKS_MAX]; /* all computing at once */
-    double alone; /* what rank 0 takes alone, of what it takes then: 0..1 */
+    struct hth_split_rates rates[HTH_RANKS_MAX]; /* all measured at once */
     struct hth_split_pair pair[HTH_RANKS_MAX][HTH_RANKS_MAX];
 };
 /* Get to know the others: rates, addresses, links between them. Blocks for

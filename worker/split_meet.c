@@ -33,12 +33,13 @@ int hth__split_measure(struct hth_split *s, struct hth_err *err)
                                  .row_s = r.row_s,
                                  .pair_s = r.pair_s,
                                  .layer_s = r.layer_s,
+                                 .crowd = r.crowd,
                                  .stream_bytes_per_s = r.stream_bytes_per_s};
     hth_log(HTH_LOG_INFO, "WHOLE-LAYERS",
-            "rank=%u in_memory=%s row_us=%.1f chunk_us=%.1f pair_ns=%.2f: "
-            "ready for long prompts",
+            "rank=%u in_memory=%s row_us=%.1f chunk_us=%.1f pair_ns=%.2f "
+            "crowd=%.2f: ready for long prompts",
             s->rank, s->all ? "all" : "window", r.row_s * 1e6, r.layer_s * 1e6,
-            r.pair_s * 1e9);
+            r.pair_s * 1e9, r.crowd);
     return HTH_OK;
 }
 
@@ -182,8 +183,8 @@ static void host_of(const struct hth_link *l, char *dst, size_t size)
     dst[n] = '\0';
 }
 
-/* All ranks measure at once, rank 0 too, which has done so alone before: where
- * some share a machine's cores, that is what a prompt will find as well. */
+/* All ranks measure at once, rank 0 too: where some share a machine's cores,
+ * that shows as crowd. */
 static int ask_met(struct hth_split *s, struct hth_split_dial *dial,
                    struct hth_err *err)
 {
@@ -347,19 +348,13 @@ int hth_split_meet(struct hth_split *s, struct hth_err *err)
     struct hth_split_dial *dial = calloc(1, sizeof *dial);
     uint32_t bits[HTH_RANKS_MAX] = {0};
     int rc = dial == NULL ? hth_fail(err, HTH_ENOMEM, "no memory") : HTH_OK;
-    double alone_s;
 
     memset(&s->view, 0, sizeof s->view);
-    if (rc == HTH_OK)
-        rc = hth__split_measure(s, err);
-    alone_s = s->rates.row_s;
     if (rc == HTH_OK) {
         dial->ranks = s->ranks;
         dial->meeting = hth_now_ns();
         rc = ask_met(s, dial, err);
     }
-    s->view.alone =
-        alone_s > 0 && alone_s < s->rates.row_s ? alone_s / s->rates.row_s : 1;
     if (rc == HTH_OK)
         rc = ask_linked(s, dial, bits, err);
     if (rc == HTH_OK)

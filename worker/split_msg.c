@@ -27,6 +27,7 @@ void hth_split_put_met(struct hth_buf *b, const struct hth_split_met *m)
     hth_put_f64(b, m->rates.row_s);
     hth_put_f64(b, m->rates.pair_s);
     hth_put_f64(b, m->rates.layer_s);
+    hth_put_f64(b, m->rates.crowd);
     hth_put_f64(b, m->rates.stream_bytes_per_s);
     hth_put_u64(b, m->rates.room_bytes);
 }
@@ -46,10 +47,12 @@ int hth_split_get_met(struct hth_split_met *m, const uint8_t *src, size_t n)
     m->rates.row_s = hth_get_f64(&c);
     m->rates.pair_s = hth_get_f64(&c);
     m->rates.layer_s = hth_get_f64(&c);
+    m->rates.crowd = hth_get_f64(&c);
     m->rates.stream_bytes_per_s = hth_get_f64(&c);
     m->rates.room_bytes = hth_get_u64(&c);
     return hth_cursor_done(&c) && rate_ok(m->rates.row_s) &&
                    rate_ok(m->rates.pair_s) && rate_ok(m->rates.layer_s) &&
+                   rate_ok(m->rates.crowd) &&
                    rate_ok(m->rates.stream_bytes_per_s)
                ? HTH_OK
                : HTH_EPROTO;

@@ -31,8 +31,8 @@ enum hth_split_kind {
 
 /* What a rank says of itself. */
 struct hth_split_rates {
-    bool whole; /* it has whole layers */
-    double row_s, pair_s, layer_s;
+    bool whole;                           /* it has whole layers */
+    double row_s, pair_s, layer_s, crowd; /* see struct hth_whole_rates */
     double stream_bytes_per_s;
     uint64_t room_bytes; /* of memory, for a prompt beside weights; all ones:
                           * no bound */

@@ -307,30 +307,44 @@ uint64_t hth_whole_waited_ns(const struct hth_whole *w)
 #define MEASURE_ROUNDS_MAX 64u
 #define MEASURE_S 0.03
 
+/* What a device can do is its thread's processor time: how the system deals out
+ * cores that ranks share in these moments is chance, and a prompt dealt by it
+ * would be dealt badly. How much longer it takes by the clock is kept apart. */
 struct rounds {
     uint32_t done;
-    double sum_s;
+    uint64_t clock0_ns, thread0_ns;
+    double clock_s, thread_s;
 };
 
-/* Another round took so long; the first, which finds everything cold, does not
- * count. Is there another? */
-static bool more_rounds(struct rounds *r, double took_s)
+static void begin_round(struct rounds *r)
 {
-    if (r->done++ > 0)
-        r->sum_s += took_s;
+    r->clock0_ns = hth_now_ns();
+    r->thread0_ns = hth_thread_ns();
+}
+
+/* The first round, which finds everything cold, does not count. Is there
+ * another? */
+static bool end_round(struct rounds *r)
+{
+    double clock_s = (double)(hth_now_ns() - r->clock0_ns) * 1e-9;
+
+    if (r->done++ > 0) {
+        r->thread_s += (double)(hth_thread_ns() - r->thread0_ns) * 1e-9;
+        r->clock_s += clock_s;
+    }
     return r->done <= MEASURE_ROUNDS ||
-           (r->sum_s < MEASURE_S && r->done <= MEASURE_ROUNDS_MAX);
+           (r->clock_s < MEASURE_S && r->done <= MEASURE_ROUNDS_MAX);
 }
 
 static double mean_of(const struct rounds *r)
 {
-    return r->done > 1 ? r->sum_s / (r->done - 1) : 0;
+    return r->done > 1 ? r->thread_s / (r->done - 1) : 0;
 }
 
 /* Products of some rows through a layer, the mean of some rounds. Each round
  * takes another layer: a prompt's chunk finds no weights in the processor's
  * caches either. */
-static int measure_rows(struct hth_whole *w, uint32_t rows, double *seconds,
+static int measure_rows(struct hth_whole *w, uint32_t rows, struct rounds *r,
                         struct hth_err *err)
 {
     const struct hth_spec *s = w->o.spec;
@@ -338,27 +352,24 @@ static int measure_rows(struct hth_whole *w, uint32_t rows, double *seconds,
     uint32_t pos[MEASURE_ROWS];
     struct hth_batch b = {.rows = rows, .pos = pos, .x = x};
     int rc = x == NULL ? hth_fail(err, HTH_ENOMEM, "no memory") : HTH_OK;
-    struct rounds r = {0};
     bool more = true;
 
     for (uint32_t i = 0; i < rows; i++)
         pos[i] = i;
     while (more && rc == HTH_OK) {
-        uint32_t layer = (rows + r.done) % s->layers;
+        uint32_t layer = (rows + r->done) % s->layers;
         struct hth_qkv qkv;
-        uint64_t t0;
 
         for (size_t i = 0; i < (size_t)rows * s->dim; i++)
             x[i] = (float)(i % 251) / 125 - 1;
         rc = hth_whole_warm(w, layer, err);
-        t0 = hth_now_ns();
+        begin_round(r);
         if (rc == HTH_OK)
             rc = hth_forward_project(w->forward, layer, &b, &qkv, err);
         if (rc == HTH_OK)
             rc = hth_forward_conclude(w->forward, layer, &b, qkv.q, err);
-        more = more_rounds(&r, (double)(hth_now_ns() - t0) * 1e-9);
+        more = end_round(r);
     }
-    *seconds = mean_of(&r);
     hth_mem_free(x);
     return rc;
 }
@@ -368,13 +379,18 @@ static int measure_layer(struct hth_whole *w, struct hth_whole_rates *out,
                          struct hth_err *err)
 {
     uint32_t rows = w->o.rows_max < MEASURE_ROWS ? w->o.rows_max : MEASURE_ROWS;
-    double few = 0, many = 0;
-    int rc = measure_rows(w, rows, &many, err);
+    struct rounds all = {0}, some = {0};
+    int rc = measure_rows(w, rows, &all, err);
+    double few, many = mean_of(&all);
 
     out->row_s = many / rows;
+    out->crowd = all.thread_s > 0 && all.clock_s > all.thread_s
+                     ? all.clock_s / all.thread_s
+                     : 1;
     if (rc != HTH_OK || rows <= MEASURE_FEW)
         return rc;
-    rc = measure_rows(w, MEASURE_FEW, &few, err);
+    rc = measure_rows(w, MEASURE_FEW, &some, err);
+    few = mean_of(&some);
     if (rc == HTH_OK && few < many) {
         double row = (many - few) / (rows - MEASURE_FEW);
 
@@ -454,12 +470,10 @@ static int measure_pairs(struct hth_whole *w, double *pair_s,
         .keys = keys,
         .blocks = MEASURE_KEYS / HTH_ATTN_KEYS};
     while (more) {
-        uint64_t t0;
-
         hth_attn_begin(&j.state, n, s->head_dim);
-        t0 = hth_now_ns();
+        begin_round(&r);
         hth_pool_run(w->o.pool, pairs_thread, &j);
-        more = more_rounds(&r, (double)(hth_now_ns() - t0) * 1e-9);
+        more = end_round(&r);
     }
     *pair_s = mean_of(&r) / (rows * MEASURE_KEYS);
     hth_mem_free(room);

@@ -72,9 +72,11 @@ uint64_t hth_whole_waited_ns(const struct hth_whole *w);
 
 /* What this device does with whole layers, measured: for the cost model. */
 struct hth_whole_rates {
-    double row_s;              /* products of a row through a layer */
-    double layer_s;            /* of a chunk of rows, beside the rows */
-    double pair_s;             /* a query-key pair of a layer, all heads */
+    double row_s;   /* products of a row through a layer */
+    double layer_s; /* of a chunk of rows, beside the rows */
+    double pair_s;  /* a query-key pair of a layer, all heads */
+    double crowd;   /* time by the clock over processor time, which those are:
+                     * more than 1 where others compute on the same cores */
     double stream_bytes_per_s; /* 0: in memory */
     double layer_bytes;
 };

@@ -72,7 +72,8 @@ Test(split_msg, what_does_not_fit_is_refused)
 
 Test(split_msg, meeting_comes_through)
 {
-    struct hth_split_met met = {4711, {true, 1e-4, 2e-8, 0, 5e8, 77}}, met2;
+    struct hth_split_met met = {4711, {true, 1e-4, 2e-8, 0, 1.5, 5e8, 77}},
+                         met2;
     struct hth_split_dial dial = {.meeting = 99, .ranks = 3}, dial2 = {0};
     struct hth_buf b;
     uint32_t bits;
@@ -82,7 +83,7 @@ Test(split_msg, meeting_comes_through)
     cr_assert_eq(hth_split_get_met(&met2, b.data, b.len), HTH_OK);
     cr_assert_eq(met2.port, 4711);
     cr_assert(met2.rates.whole && met2.rates.row_s == 1e-4 &&
-              met2.rates.stream_bytes_per_s == 5e8 &&
+              met2.rates.stream_bytes_per_s == 5e8 && met2.rates.crowd == 1.5 &&
               met2.rates.room_bytes == 77);
     hth_buf_reset(&b);
     met.rates.pair_s = NAN;
