@@ -71,6 +71,53 @@ test(`${IDLE} idle connections`, async () => {
   for (const s of all) s?.destroy();
 });
 
+const BODY = 8 << 20, BODIES = 64 << 20;
+
+// The largest body there may be, one byte more, and what is no JSON.
+test('bodies of the largest size', { timeout: 120000 }, async () => {
+  const before = rss();
+  const send = async (body) => {
+    const r = await fetch(c.base + '/v1/chat/completions',
+      { method: 'POST', headers: c.headers(), body });
+    return [r.status, (await r.json()).error.code];
+  };
+  const message = (n) => JSON.stringify({ model: c.model, messages:
+    [{ role: 'user', content: 'stone '.repeat(n / 6) }] });
+  const frame = message(0).length;
+  const largest = message(BODY - frame).padEnd(BODY, ' ');
+  assert.equal(largest.length, BODY);
+  const beside = story();
+  assert.deepEqual(await send(largest), [400, 'context_length_exceeded']);
+  assert.equal((await send(largest + ' '))[0], 413);
+  for (const bad of [largest.slice(0, -10).trimEnd().slice(0, -1),
+    '['.repeat(BODY), '{"a":'.repeat(BODY / 8), '\0'.repeat(BODY)])
+    assert.deepEqual(await send(bad), [400, 'invalid_json']);
+  tell(`bodies of ${BODY} bytes, ${rss() - before} KiB more`, await beside);
+  assert.ok(rss() - before < 256 << 10, 'memory is not bounded');
+});
+
+// More than all bodies together may have, none of them whole: what is too much
+// is refused, and the rest costs what it may.
+test('many large bodies that do not end', { timeout: 120000 }, async () => {
+  const n = BODIES / BODY + 4, before = rss();
+  const all = await connect(n), answers = [];
+  for (const s of all) {
+    s.on('data', (d) => answers.push(String(d)));
+    s.write('POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n' +
+      `Authorization: Bearer ${c.o.key}\r\n` +
+      `Content-Type: application/json\r\nContent-Length: ${BODY}\r\n\r\n`);
+    s.write(Buffer.alloc(BODY - 1, 0x20));
+  }
+  const beside = await story();
+  for (let t = 0; t < 300 && answers.length < 4; t++) await sleep(100);
+  tell(`${n} such bodies, ${rss() - before} KiB more`, beside);
+  assert.ok(answers.length >= 4, `${answers.length} were refused`);
+  for (const a of answers) assert.match(a, /^HTTP\/1\.1 503 /);
+  assert.ok(rss() - before < BODIES / 1024 + (64 << 10), 'not bounded');
+  for (const s of all) s.destroy();
+  assert.equal((await fetch(c.base + '/health')).status, 200);
+});
+
 // A byte a time, forever: told 408 after 10 s, and nobody else waits.
 test('slow clients', { timeout: 120000 }, async () => {
   const all = await connect(100), answers = [];
