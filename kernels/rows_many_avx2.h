@@ -62,6 +62,8 @@ struct span {
     size_t tile_bytes; /* from a tile to the next */
     uint32_t width;
     uint32_t tiles;
+    const uint8_t *next; /* weights of the next panel, to be asked for */
+    size_t next_bytes;
     union starts starts[SPAN_TILES];
     wide_block wide[SPAN_TILES][PANEL_BLOCKS][HTH_TILE_WIDTH_MAX];
     _Alignas(64) float sums[STRIP_GROUPS][SPAN_ROWS][HTH_PACK_ROWS];
@@ -461,6 +463,18 @@ static run_fn run_of(uint32_t type)
 
 /* ---- all of it ---------------------------------------------------------- */
 
+/* Tile t's part of the weights to come, into the second-level cache: a panel
+ * is not read in the order in which memory has them. Asking beyond the end of
+ * a matrix is no fault. */
+HTH_INLINE void ask_for_next(const struct span *span, uint32_t t)
+{
+    size_t from = span->next_bytes * t / span->tiles;
+    size_t to = span->next_bytes * (t + 1) / span->tiles;
+
+    for (size_t b = from; b < to; b += 64)
+        _mm_prefetch((const char *)span->next + b, _MM_HINT_T1);
+}
+
 /* A panel times all tiles of the span; group: of the strip. */
 static void run_tiles(const struct panel *panel, struct span *span,
                       uint32_t group, run_fn run)
@@ -472,6 +486,7 @@ static void run_tiles(const struct panel *panel, struct span *span,
         m.starts = &span->starts[t];
         m.wide = (const wide_block(*)[HTH_TILE_WIDTH_MAX])span->wide[t];
         m.sums = span->sums[group] + t * span->width;
+        ask_for_next(span, t);
         run(&m);
     }
 }
@@ -482,27 +497,30 @@ HTH_INLINE void run_strip(uint32_t type, const struct hth_q8_product *job,
 {
     const struct hth_pack_shape s = hth_row_shape(type);
     const struct hth_mat *w = job->w;
+    const uint32_t blocks = w->cols / 32, groups = job->count / HTH_PACK_ROWS;
+    const size_t group_bytes = HTH_PACK_ROWS * w->row_bytes;
     const uint8_t *x = span->x;
-    uint32_t blocks = w->cols / 32;
+    const uint8_t *chunk = (const uint8_t *)w->data + job->first * w->row_bytes;
     struct panel panel;
 
-    for (uint32_t g = 0; g < job->count / HTH_PACK_ROWS; g++)
+    for (uint32_t g = 0; g < groups; g++)
         memset(span->sums[g], 0,
                span->tiles * span->width * sizeof span->sums[g][0]);
     for (uint32_t b = 0; b < blocks; b += panel.blocks) {
-        const uint8_t *at = (const uint8_t *)w->data +
-                            job->first * w->row_bytes +
-                            (size_t)b / s.parts * s.unit_bytes;
-
         panel.blocks = blocks - b < PANEL_BLOCKS ? blocks - b : PANEL_BLOCKS;
         span->x = x + (size_t)b * span->width * HTH_TILE_BLOCK_BYTES;
         fill_span(hth_rows_traits(type), panel.blocks, span);
-        for (uint32_t g = 0; g < job->count / HTH_PACK_ROWS; g++) {
+        span->next_bytes = (size_t)panel.blocks / s.parts * s.unit_bytes;
+        for (uint32_t g = 0; g < groups; g++) {
+            const uint8_t *at = chunk + g * group_bytes;
+
+            span->next =
+                g + 1 < groups ? at + group_bytes : chunk + span->next_bytes;
             fill_panel(type, at, 0, &panel);
             fill_panel(type, at, 1, &panel);
             run_tiles(&panel, span, g, run_of(type));
-            at += HTH_PACK_ROWS * w->row_bytes;
         }
+        chunk += span->next_bytes;
     }
     span->x = x;
 }
