@@ -397,6 +397,8 @@ static void admit(struct api_call *c)
 {
     char waiting[HTH_ERR_TEXT_MAX];
 
+    if (!c->d->embed)
+        c->then = hth__api_devices(c->a); /* before it runs */
     pthread_mutex_lock(&c->a->gate);
     if (c->a->closing)
         hth__api_fault(&c->fault, "cluster_degraded", NULL,
@@ -410,8 +412,6 @@ static void admit(struct api_call *c)
     pthread_mutex_unlock(&c->a->gate);
     json_decref(c->body); /* everything is copied; it may be large */
     c->body = NULL;
-    if (c->fault.http == 0 && !c->d->embed)
-        c->then = hth__api_devices(c->a);
     if (c->fault.http != 0 || !c->streaming)
         return;
     hth_http_add(c->x, "Cache-Control", "no-cache");

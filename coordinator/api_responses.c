@@ -7,6 +7,8 @@
 #include "coordinator/api_serve.h"
 #include "model/json_write.h"
 
+#define ECHO_BYTES_MAX 65536u /* of one field */
+
 /* ---- the body -------------------------------------------------------------
  */
 
@@ -208,7 +210,8 @@ static int read_include(struct api_call *c)
 }
 
 /* What the response repeats of the request; kept as text, for the body goes
- * when the request is admitted. */
+ * when the request is admitted. Each of three events holds it, so what is long
+ * is told as if it had not been said. */
 static int keep_echo(struct api_call *c)
 {
     static const struct {
@@ -232,7 +235,7 @@ static int keep_echo(struct api_call *c)
                          : NULL;
 
         hth_put_printf(&b, ",\"%s\":", fields[i].name);
-        if (text != NULL)
+        if (text != NULL && strlen(text) <= ECHO_BYTES_MAX)
             hth_put_bytes(&b, text, strlen(text));
         else
             hth_put_printf(&b, "%s", fields[i].otherwise);

@@ -130,7 +130,7 @@ Test(api, whole_answer)
         json_array_get(json_object_get(cluster, "devices"), 0);
 
     cr_assert_eq(json_integer_value(json_object_get(cluster, "nodes")), 1);
-    cr_assert_geq(json_integer_value(json_object_get(device, "steps")), 12);
+    cr_assert_geq(json_integer_value(json_object_get(device, "steps")), 10);
     cr_assert_gt(json_number_value(json_object_get(device, "compute_ms")), 0);
     cr_assert_str_eq(json_string_value(json_object_get(v, "object")),
                      "chat.completion");
@@ -361,6 +361,7 @@ Test(api, slots_and_props)
 /* The request's own words come back with the response. */
 Test(api, responses_repeat_what_was_asked)
 {
+    static char long_one[70000], body[71000];
     json_t *v = ask("/v1/responses",
                     "{\"input\":\"The door\",\"max_output_tokens\":3,"
                     "\"instructions\":\"Be \\\"brief\\\"\",\"metadata\":"
@@ -372,6 +373,14 @@ Test(api, responses_repeat_what_was_asked)
     cr_assert_eq(json_integer_value(json_object_get(v, "max_output_tokens")),
                  3);
     cr_assert_str_eq(text_at(v, "metadata", "a"), "b");
+    json_decref(v);
+    memset(long_one, 'x', sizeof long_one); /* too long to be repeated */
+    snprintf(body, sizeof body,
+             "{\"input\":\"a\",\"max_output_tokens\":1,\"metadata\":"
+             "{\"a\":\"%.*s\"}}",
+             (int)sizeof long_one, long_one);
+    v = ask("/v1/responses", body, 200);
+    cr_assert_eq(json_object_size(json_object_get(v, "metadata")), 0);
     json_decref(v);
 }
 
