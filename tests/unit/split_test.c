@@ -104,9 +104,8 @@ Test(split, what_does_not_fit_memory_is_left_out, .timeout = 240)
         by_kvr(&got);
     } while (got.status == 0);
     cr_assert_eq(got.status, HTH_EOVERFLOW, "%s", got.err.text);
-    cr_assert_not_null(
-        strstr(got.err.text, "not fit the memory of device coordinator"), "%s",
-        got.err.text);
+    cr_assert_not_null(strstr(got.err.text, "does not fit the memory of"), "%s",
+                       got.err.text);
     rig_prefill = HTH_PREFILL_AUTO;
     rig_open(&r, MODEL, two, 2);
     for (uint32_t i = 0; i < 6; i++) {
@@ -121,6 +120,7 @@ Test(split, what_does_not_fit_memory_is_left_out, .timeout = 240)
 Test(split, what_prompts_took_is_remembered, .timeout = 120)
 {
     struct folder past;
+    bool believed = false;
     uint64_t model;
     struct answer a;
     struct rig r;
@@ -143,10 +143,13 @@ Test(split, what_prompts_took_is_remembered, .timeout = 120)
         rig_open(&r, MODEL, three, 3);
         ask(&r, &a, PROMPT, 2, false);
         cr_assert_gt(a.stats.prompt.predicted_ns, 0u);
-        /* That of the second is what the first one took. */
-        if (i == 1)
+        /* That of the second is what the first one took, unless that was so
+         * much longer than thought that it is not believed. */
+        if (i == 1 && believed)
             cr_assert_float_eq((double)a.stats.prompt.predicted_ns,
                                (double)model, (double)model * 0.02);
+        believed = a.stats.prompt.took_ns < 15 * a.stats.prompt.predicted_ns &&
+                   a.stats.prompt.predicted_ns < 15 * a.stats.prompt.took_ns;
         model = a.stats.prompt.took_ns;
         rig_close(&r);
     }
