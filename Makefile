@@ -77,6 +77,7 @@ LIB := $(BUILD)/libhearth.a
 	-mavx512vnni -mavx512vbmi -mavx512bf16 -mavx2 -mfma -mf16c \
 	-mamx-tile -mamx-int8 -mamx-bf16
 %_neon.o: ISAFLAGS := -march=armv8.2-a+dotprod+fp16
+%_i8mm_neon.o: ISAFLAGS := -march=armv8.2-a+dotprod+fp16+i8mm
 # The reference is the definition: no contraction, no reassociation.
 %_ref.o: ISAFLAGS := -ffp-contract=off
 

@@ -1,7 +1,8 @@
 /* gemm_rows_neon.h - products of packed weights (pack.h) in NEON: a group is
  * four quarters of 4 rows, a row to a lane. Internal to kernels/: included once
- * by each file that compiles it, with (kernels_neon.c) or without
- * (kernels_asimd.c) the dot-product instructions.
+ * by each file that compiles it: without (kernels_asimd.c) or with
+ * (kernels_neon.c) the dot-product instructions, or with those for matrices
+ * (kernels_i8mm_neon.c).
  *
  * A panel of a group is unpacked to signed bytes and float factors and meets
  * all rows of x; with one row of x that costs a trip through the first-level
@@ -249,14 +250,35 @@ static inline void rows_terms(const struct rows_panel *w, uint32_t b,
     }
 }
 
-/* One row of x, number c of its tile, whose block x is the panel's first. */
-static void rows_one(const struct rows_panel *w, const uint8_t *x,
-                     uint32_t width, uint32_t c, float *y, bool fresh)
+/* All of x, for one panel. */
+struct rows_job {
+    const uint8_t *x; /* the panel's first block in the first tile */
+    size_t tile_bytes;
+    uint32_t n, width;
+    float *y;
+    size_t ldy;
+    bool fresh; /* y holds nothing yet */
+};
+
+static inline const uint8_t *rows_tile(const struct rows_job *job, uint32_t r)
 {
+    return job->x + r / job->width * job->tile_bytes;
+}
+
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#include "kernels/rows_pairs_neon.h"
+#endif
+
+static void rows_one(const struct rows_panel *w, const struct rows_job *job,
+                     uint32_t r)
+{
+    const uint32_t width = job->width, c = r % width;
+    const uint8_t *x = rows_tile(job, r);
+    float *y = job->y + r * job->ldy;
     float32x4_t sum[QUARTERS], t[QUARTERS];
 
     for (uint32_t k = 0; k < QUARTERS; k++)
-        sum[k] = fresh ? vdupq_n_f32(0) : vld1q_f32(y + 4 * k);
+        sum[k] = job->fresh ? vdupq_n_f32(0) : vld1q_f32(y + 4 * k);
     for (uint32_t b = 0; b < w->blocks; b++) {
         int16_t sums[2];
         float d;
@@ -270,6 +292,18 @@ static void rows_one(const struct rows_panel *w, const uint8_t *x,
     }
     for (uint32_t k = 0; k < QUARTERS; k++)
         vst1q_f32(y + 4 * k, sum[k]);
+}
+
+static void rows_all(struct rows_panel *w, const struct rows_job *job)
+{
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    if (job->n > 1) {
+        rows_pairs(w, job);
+        return;
+    }
+#endif
+    for (uint32_t r = 0; r < job->n; r++)
+        rows_one(w, job, r);
 }
 
 static void rows_fill(uint32_t type, const uint8_t *unit,
@@ -295,6 +329,10 @@ static void gemm_packed_neon(const struct hth_mat *w, uint32_t first,
     const struct hth_pack_shape *s = hth_pack_shape(w->type);
     uint32_t width = hth_tile_width(x->n), blocks = w->cols / 32;
     size_t block_bytes = (size_t)width * HTH_TILE_BLOCK_BYTES;
+    struct rows_job job = {.tile_bytes = blocks * block_bytes,
+                           .n = x->n,
+                           .width = width,
+                           .ldy = ldy};
     struct rows_panel panel = {
         .halves =
             w->type == HTH_Q2_K || w->type == HTH_Q3_K || w->type == HTH_Q6_K,
@@ -309,11 +347,10 @@ static void gemm_packed_neon(const struct hth_mat *w, uint32_t first,
             panel.blocks = blocks - b < ROWS_BLOCKS ? blocks - b : ROWS_BLOCKS;
             rows_fill(w->type, group + (size_t)(b / s->parts) * s->unit_bytes,
                       &panel);
-            for (uint32_t r = 0; r < x->n; r++)
-                rows_one(&panel,
-                         x->tiles +
-                             ((size_t)(r / width) * blocks + b) * block_bytes,
-                         width, r % width, y + r * ldy + o, b == 0);
+            job.x = x->tiles + b * block_bytes;
+            job.y = y + o;
+            job.fresh = b == 0;
+            rows_all(&panel, &job);
         }
     }
 }

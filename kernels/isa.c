@@ -18,6 +18,7 @@ static const struct hth_isa *const g_compiled[] = {
 #if defined(__x86_64__)
     &hth_isa_amx, &hth_isa_avx512, &hth_isa_avxvnni, &hth_isa_avx2,
 #elif defined(__aarch64__)
+    &hth_isa_i8mm,
     &hth_isa_neon,
     &hth_isa_asimd,
 #endif

@@ -144,6 +144,7 @@ extern const struct hth_isa hth_isa_avx2;
 extern const struct hth_isa hth_isa_avxvnni; /* AVX2 with dot products */
 extern const struct hth_isa hth_isa_avx512;
 extern const struct hth_isa hth_isa_amx;   /* AVX-512 with matrix tiles */
+extern const struct hth_isa hth_isa_i8mm;  /* NEON with matrix products */
 extern const struct hth_isa hth_isa_neon;  /* with dot products */
 extern const struct hth_isa hth_isa_asimd; /* what every arm64 has */
 

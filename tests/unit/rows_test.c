@@ -6,6 +6,8 @@
 #include <criterion/criterion.h>
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -110,6 +112,25 @@ Test(rows, packing_keeps_every_number)
                                  hth_type_info(type)->name, r, b);
             }
     }
+}
+
+/* scripts/arm-test looks for the names. */
+Test(rows, a_named_set_is_the_one_taken)
+{
+    struct hth_err err;
+
+    for (uint32_t k = 0; simd_usable_at(k) != NULL; k++) {
+        const char *name = simd_usable_at(k)->name;
+
+        fprintf(stderr, "set %s\n", name);
+        setenv("HEARTH_ISA", name, 1);
+        cr_assert_eq(hth_isa_init(&err), 0, "%s", err.text);
+        cr_assert_str_eq(hth_isa_name(), name);
+        cr_assert_eq(hth_isa_now(), simd_usable_at(k));
+    }
+    unsetenv("HEARTH_ISA");
+    cr_assert_eq(hth_isa_init(&err), 0, "%s", err.text);
+    cr_assert_eq(hth_isa_now(), simd_usable_at(0), "the best there is");
 }
 
 Test(rows, what_can_be_packed)
