@@ -3,6 +3,7 @@
  * chat_line.c   lines from the terminal: editing, history, """ blocks
  * chat_talk.c   the conversation: messages, saving, loading
  * chat_set.c    /set and /show
+ * chat_info.c   what the coordinator tells: /nodes, /show info
  * verb_chat.c   commands, and asking
  *
  * Main thread only. Answers go to standard output, all else to standard
@@ -16,6 +17,7 @@
 
 #include "base/cursor.h"
 #include "base/status.h"
+#include "coordinator/client.h"
 #include "net/message.h"
 
 /* ---- lines -----------------------------------------------------------------
@@ -46,6 +48,7 @@ enum hth_chat_read hth_chat_read(struct hth_chat_lines *l,
 struct hth_chat_talk {
     json_t *messages; /* owned */
     char *system;     /* owned, or NULL */
+    bool json;        /* answers are JSON objects */
 };
 
 int hth_chat_talk_init(struct hth_chat_talk *t, struct hth_err *err);
@@ -73,6 +76,7 @@ struct hth_chat_state {
     struct hth_chat_talk talk;
     struct hth_msg_submit *request; /* its parameters are the settings */
     struct hth_chat_lines *lines;
+    struct hth_client *client; /* borrowed */
     bool verbose;
     bool seeded; /* every answer with the same seed */
 };
@@ -81,5 +85,9 @@ struct hth_chat_state {
  * standard error, where the user is looking. */
 void hth_chat_set(struct hth_chat_state *s, const char *words);
 void hth_chat_show(const struct hth_chat_state *s, const char *what);
+
+/* What the coordinator tells, for people. Each asks it once. */
+void hth_chat_nodes(struct hth_client *client);
+void hth_chat_info(struct hth_client *client);
 
 #endif

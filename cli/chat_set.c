@@ -108,6 +108,16 @@ static void set_system(struct hth_chat_state *s, const char *text)
                                       : "Set the system message.\n");
 }
 
+static void set_format(struct hth_chat_state *s, const char *kind)
+{
+    if (strcmp(kind, "json") != 0) {
+        fprintf(stderr, "Usage: /set format json\n");
+        return;
+    }
+    s->talk.json = true;
+    fprintf(stderr, "Answers are JSON objects; say so in the question too.\n");
+}
+
 void hth_chat_set(struct hth_chat_state *s, const char *words)
 {
     char what[WORD_MAX] = "";
@@ -119,14 +129,22 @@ void hth_chat_set(struct hth_chat_state *s, const char *words)
         set_system(s, words);
     else if (strcmp(what, "verbose") == 0 || strcmp(what, "quiet") == 0)
         s->verbose = what[0] == 'v';
-    else if (strcmp(what, "history") == 0 || strcmp(what, "nohistory") == 0)
+    else if (strcmp(what, "format") == 0)
+        set_format(s, words);
+    else if (strcmp(what, "noformat") == 0) {
+        s->talk.json = false;
+        fprintf(stderr, "Answers are free text.\n");
+    } else if (strcmp(what, "history") == 0 || strcmp(what, "nohistory") == 0)
         hth_chat_lines_remember(s->lines, what[0] == 'h');
     else
-        fprintf(stderr, "/set parameter NAME NUMBER   one of /show parameters, "
-                        "or seed\n"
-                        "/set system TEXT             the system message\n"
-                        "/set verbose, /set quiet     statistics or none\n"
-                        "/set history, /set nohistory remember lines or not\n");
+        fprintf(stderr,
+                "/set parameter NAME NUMBER   one of /show parameters, "
+                "or seed\n"
+                "/set system TEXT             the system message\n"
+                "/set format json             answers are JSON objects\n"
+                "/set noformat                answers are free text\n"
+                "/set verbose, /set quiet     statistics or none\n"
+                "/set history, /set nohistory remember lines or not\n");
 }
 
 static void show_parameters(const struct hth_chat_state *s)
@@ -163,8 +181,11 @@ void hth_chat_show(const struct hth_chat_state *s, const char *what)
                 s->talk.system != NULL ? s->talk.system : "No system message.");
     else if (strcmp(what, "messages") == 0)
         show_messages(s);
+    else if (strcmp(what, "info") == 0)
+        hth_chat_info(s->client);
     else
         fprintf(stderr, "/show parameters   how answers are chosen\n"
                         "/show system       the system message\n"
-                        "/show messages     what was said so far\n");
+                        "/show messages     what was said so far\n"
+                        "/show info         the model and where it runs\n");
 }

@@ -22,7 +22,7 @@ void hth_chat_talk_fini(struct hth_chat_talk *t)
 {
     json_decref(t->messages);
     free(t->system);
-    *t = (struct hth_chat_talk){NULL, NULL};
+    *t = (struct hth_chat_talk){.messages = NULL};
 }
 
 void hth_chat_talk_clear(struct hth_chat_talk *t)
@@ -80,7 +80,9 @@ static json_t *all_messages(const struct hth_chat_talk *t)
 int hth_chat_talk_text(const struct hth_chat_talk *t, struct hth_buf *out,
                        struct hth_err *err)
 {
-    json_t *o = json_pack("{s:o}", "messages", all_messages(t));
+    json_t *o =
+        json_pack("{s:o,s:o*}", "messages", all_messages(t), "response_format",
+                  t->json ? json_pack("{s:s}", "type", "json_object") : NULL);
     char *text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
     int rc = HTH_OK;
 

@@ -13,7 +13,6 @@
 #include "cli/chat.h"
 #include "cli/local.h"
 #include "cli/model_opts.h"
-#include "cli/nodes.h"
 #include "cli/out.h"
 #include "cli/paths.h"
 #include "cli/signals.h"
@@ -23,7 +22,6 @@
 
 struct chat {
     struct hth_chat_state s;
-    struct hth_client *client;
     char dir[HTH_PATH_BYTES_MAX]; /* history and saved conversations; "" */
     struct hth_answer_end last;
     bool over;
@@ -62,7 +60,7 @@ static int ask(struct chat *c, const struct hth_buf *question,
     if (rc == HTH_OK) {
         g->text.p = body.data;
         g->text.n = body.len;
-        rc = hth_answer(c->client, g, &opts, err);
+        rc = hth_answer(c->s.client, g, &opts, err);
     }
     if (rc == HTH_OK || (rc == HTH_ECANCELLED && answer.len > 0))
         rc = hth_chat_talk_add(&c->s.talk, "assistant", &answer, err);
@@ -90,17 +88,19 @@ static bool rearm(void)
 
 static void help(void)
 {
-    fprintf(stderr, "/set            change a setting\n"
-                    "/show           show settings and messages\n"
-                    "/clear          begin a new conversation\n"
-                    "/nodes          the devices\n"
-                    "/stats          where the last answer's time went\n"
-                    "/save NAME      keep this conversation\n"
-                    "/load NAME      go on with one that was kept\n"
-                    "/bye            leave (also Ctrl-D)\n"
-                    "/?, /help       this list\n"
-                    "\"\"\" begins and ends a text of several lines; Ctrl-C "
-                    "stops an answer.\n");
+    fprintf(stderr,
+            "/set            change a setting: parameter, system, format "
+            "json...\n"
+            "/show           parameters, system, messages, info\n"
+            "/clear          begin a new conversation\n"
+            "/nodes          the devices\n"
+            "/stats          where the last answer's time went\n"
+            "/save NAME      keep this conversation\n"
+            "/load NAME      go on with one that was kept\n"
+            "/bye            leave (also Ctrl-D)\n"
+            "/?, /help       this list\n"
+            "\"\"\" begins and ends a text of several lines; Ctrl-C "
+            "stops an answer.\n");
 }
 
 /* A name becomes a file beside the history; a path is a path. */
@@ -147,22 +147,6 @@ static const char *behind(const char *line, const char *command)
     return line + n + strspn(line + n, " \t");
 }
 
-static void show_nodes(struct chat *c)
-{
-    struct hth_msg_nodes nodes;
-    struct hth_err err;
-    struct hth_buf out;
-
-    if (hth_client_nodes(c->client, &nodes, &err) != HTH_OK) {
-        fprintf(stderr, "%s\n", err.text);
-        return;
-    }
-    hth_buf_init(&out, HTH_NODES_BYTES_MAX);
-    hth_nodes_put(&nodes, &out);
-    fprintf(stderr, "%s", hth_buf_cstr(&out));
-    hth_buf_fini(&out);
-}
-
 static void show_stats(const struct chat *c)
 {
     if (c->last.came)
@@ -186,7 +170,7 @@ static void command(struct chat *c, const char *line)
     else if ((rest = behind(line, "/load")) != NULL)
         save_or_load(c, rest, false);
     else if (behind(line, "/nodes") != NULL)
-        show_nodes(c);
+        hth_chat_nodes(c->s.client);
     else if (behind(line, "/stats") != NULL)
         show_stats(c);
     else if (behind(line, "/clear") != NULL) {
@@ -313,14 +297,14 @@ static int open_talk(struct chat *c, const struct hth_args *args,
 static int with_client(struct chat *c, const struct hth_client_opts *where,
                        struct hth_err *err)
 {
-    int rc = hth_client_open(&c->client, where, err);
+    int rc = hth_client_open(&c->s.client, where, err);
 
     if (rc != HTH_OK)
         return rc;
     if (isatty(STDIN_FILENO) == 1)
         fprintf(stderr, "/? lists the commands.\n");
     rc = talk(c, err);
-    hth_client_close(c->client);
+    hth_client_close(c->s.client);
     return rc;
 }
 

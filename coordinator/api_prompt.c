@@ -68,19 +68,6 @@ static int compile_tools(struct api_call *c, struct hth_err *err)
     return status;
 }
 
-static int compile_schema(struct api_call *c, struct hth_err *err)
-{
-    struct hth_buf text;
-    int status;
-
-    hth_buf_init(&text, HTH_GRAMMAR_BYTES_MAX);
-    status = hth_schema_to_gbnf(c->ask->schema, &text, err);
-    if (status == HTH_OK)
-        status = open_grammar(c, &text, err);
-    hth_buf_fini(&text);
-    return status;
-}
-
 /* A schema, a grammar, or a tool that must be called: what the sampler is held
  * to. What cannot be compiled is refused, never approximated. */
 static int compile(struct api_call *c)
@@ -106,7 +93,8 @@ static int compile(struct api_call *c)
             &c->grammar, (struct hth_str){a->grammar, strlen(a->grammar)},
             &err);
     } else if (a->constrained) {
-        status = compile_schema(c, &err);
+        status = hth_chat_open_schema(c->a->chat, a->schema, c->reasoning,
+                                      &c->grammar, &err);
     }
     return status == HTH_OK ? 0 : fail(c, status, &err, param);
 }

@@ -53,6 +53,8 @@ static void release(struct request *q)
     hth_buf_fini(&q->shown);
     hth_tokens_fini(&q->tokens);
     q->tokens = (struct hth_tokens){0};
+    hth_grammar_close(q->grammar);
+    q->grammar = NULL;
     q->state = REQUEST_FREE;
 }
 
@@ -185,6 +187,23 @@ static int copy_ids(struct request *q, struct hth_err *err)
     return status;
 }
 
+/* response_format as the API's: what the answer is held to. A kind that is not
+ * known is refused, never left out. */
+static int hold(struct request *q, const json_t *format, bool reasoning,
+                struct hth_err *err)
+{
+    const char *type = json_string_value(json_object_get(format, "type"));
+
+    if (format == NULL || (type != NULL && strcmp(type, "text") == 0))
+        return HTH_OK;
+    if (type == NULL || strcmp(type, "json_object") != 0)
+        return hth_fail(err, HTH_EUNSUPPORTED,
+                        "the conversation's response_format has a type that "
+                        "is not supported; there are text and json_object");
+    return hth_chat_open_schema(q->owner->chat, NULL, reasoning, &q->grammar,
+                                err);
+}
+
 /* The text is JSON: an object with messages, and what may go with them. */
 static int tokenize_chat(struct request *q, struct hth_err *err)
 {
@@ -209,6 +228,9 @@ static int tokenize_chat(struct request *q, struct hth_err *err)
     status = hth_chat_render(q->owner->chat, &in, &p, err);
     if (status == HTH_OK)
         status = hth_chat_tokenize(q->owner->tokenizer, &p, &q->tokens, err);
+    if (status == HTH_OK)
+        status =
+            hold(q, json_object_get(o, "response_format"), p.reasoning, err);
     hth_chat_prompt_fini(&p);
     json_decref(o);
     return status;
@@ -442,6 +464,7 @@ static void start(struct hth_requests *r, struct request *q, uint32_t ranks)
                             .ignore_end = q->params.ignore_end,
                             .reuse = !q->params.ignore_end,
                             .sampling = q->sampling,
+                            .grammar = q->grammar,
                             .on_prefill = hth__request_on_prefill,
                             .on_token = hth__request_on_token,
                             .on_end = hth__request_on_end,

@@ -40,6 +40,7 @@ struct request {
     struct hth_buf memory;        /* prompt and stop strings */
     struct hth_sampling sampling;
     struct hth_tokens tokens;
+    struct hth_grammar *grammar; /* what the answer is held to, or NULL */
     uint32_t generate_max;
     uv_work_t work;
     struct hth_err work_err; /* status 0: tokens are good */

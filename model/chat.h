@@ -22,6 +22,7 @@
 
 #include "base/cursor.h"
 #include "base/status.h"
+#include "model/constraint.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 
@@ -148,5 +149,13 @@ HTH_MUST_CHECK int hth_chat_tool_grammar(const struct hth_chat *c,
  * a line of its own, changed in place. HTH_ELIMIT: it outgrew its bound. */
 HTH_MUST_CHECK int hth_chat_reason_first(const struct hth_chat *c,
                                          struct hth_buf *gbnf);
+
+/* A schema (NULL: any JSON object) as what an answer is held to, behind its
+ * reasoning where the prompt ends inside it. *out is the caller's
+ * (hth_grammar_close). Errors: those of hth_schema_to_gbnf(), HTH_ELIMIT. */
+HTH_MUST_CHECK int hth_chat_open_schema(const struct hth_chat *c,
+                                        const json_t *schema, bool reasoning,
+                                        struct hth_grammar **out,
+                                        struct hth_err *err);
 
 #endif

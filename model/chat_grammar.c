@@ -254,3 +254,22 @@ int hth_chat_tool_grammar(const struct hth_chat *c,
                ? hth_fail(err, HTH_ELIMIT, "the tools' grammar is too large")
                : HTH_OK;
 }
+
+int hth_chat_open_schema(const struct hth_chat *c, const json_t *schema,
+                         bool reasoning, struct hth_grammar **out,
+                         struct hth_err *err)
+{
+    struct hth_buf text;
+    int status;
+
+    hth_buf_init(&text, HTH_GRAMMAR_BYTES_MAX);
+    status = hth_schema_to_gbnf(schema, &text, err);
+    if (status == HTH_OK && reasoning &&
+        hth_chat_reason_first(c, &text) != HTH_OK)
+        status = hth_fail(err, HTH_ELIMIT, "the grammar is too large");
+    if (status == HTH_OK)
+        status = hth_grammar_open(
+            out, (struct hth_str){hth_buf_cstr(&text), text.len}, err);
+    hth_buf_fini(&text);
+    return status;
+}

@@ -225,8 +225,9 @@ struct hth_msg_submit {
     uint32_t id_count;
     struct hth_blob id_blob; /* decoded form: u32 each */
     bool special;            /* texts of control tokens become those tokens */
-    bool chat; /* the text is JSON, {"messages": [...]}: by the model's template
-                */
+    /* The text is JSON, {"messages": [...]}, by the model's template; with
+     * "response_format": {"type": "json_object"} the answer is an object. */
+    bool chat;
     bool ignore_end;     /* go on after an end token (benchmarks) */
     uint32_t tokens_max; /* to generate; 0: until end or context is full */
     float temperature, top_p, min_p;

@@ -27,6 +27,21 @@ enter 'Hello there' '"""two' 'lines"""'
 expect 0 chat -m "$model" -n 8 --temp 0 <in
 cmp -s out first || fail "another answer: $(cat out) not $(cat first)"
 
+# Held to JSON and free again; what the coordinator tells.
+enter '/set format xml' '/set format json' '/show info' 'The door' \
+    '/set noformat' 'The door' /bye
+expect 0 chat -m "$model" -n 60 --temp 0 --ctx 2048 <in
+err_has 'Usage: /set format json'
+err_has 'Answers are JSON objects'
+err_has 'Answers are free text'
+err_has 'context     2048 tokens'
+err_has 'on 1 device'
+case $(head -c 1 out) in
+{) ;;
+*) fail "no JSON object: $(cat out)" ;;
+esac
+[ "$(grep -c '^{' out)" = 1 ] || fail "the second is held too: $(cat out)"
+
 # Mistakes are told and change nothing.
 enter /nonsense '/set parameter nonsense 1' '/set parameter top_p 7' \
     '/load nowhere' /bye
