@@ -10,6 +10,7 @@
 #include "cli/out.h"
 #include "cli/signals.h"
 #include "cli/table.h"
+#include "cli/wrap.h"
 #include "coordinator/prompt_json.h"
 #include "scheduler/spread.h"
 
@@ -26,8 +27,10 @@ struct answer {
     struct hth_buf text;   /* for JSON: all of it */
     struct hth_buf ids;    /* for JSON: "1,2,3" */
     uint64_t tokens;
-    uint8_t last_byte; /* printed; a newline is added unless it is one */
-    bool line_open;    /* a progress line stands on standard error */
+    struct hth_wrap wrap;
+    struct hth_buf lines; /* scratch: text as it is wrapped */
+    uint8_t last_byte;    /* printed; a newline is added unless it is one */
+    bool line_open;       /* a progress line stands on standard error */
     char waiting[HTH_ERR_TEXT_MAX];
     struct hth_event done; /* kind 0 until it came */
 };
@@ -66,6 +69,18 @@ static void on_prompt(struct answer *a, const struct hth_event *ev)
     a->line_open = true;
 }
 
+/* The width is asked for each time: windows change theirs. */
+static int put_wrapped(struct answer *a, const struct hth_blob *text,
+                       struct hth_err *err)
+{
+    hth_buf_reset(&a->lines);
+    if (text != NULL)
+        hth_wrap_push(&a->wrap, hth_out_columns(), text->p, text->n, &a->lines);
+    else
+        hth_wrap_finish(&a->wrap, hth_out_columns(), &a->lines);
+    return a->lines.len > 0 ? hth_out_buf(&a->lines, err) : HTH_OK;
+}
+
 static int put_text(struct answer *a, const struct hth_blob *text,
                     struct hth_err *err)
 {
@@ -79,6 +94,8 @@ static int put_text(struct answer *a, const struct hth_blob *text,
     }
     clear_line(a);
     a->last_byte = text->p[text->n - 1];
+    if (a->opts->wrap)
+        return put_wrapped(a, text, err);
     return hth_out_bytes(text->p, text->n, err);
 }
 
@@ -299,6 +316,10 @@ void hth_answer_statistics(const struct hth_answer_end *end)
  * failure too, so that the error starts on a line of its own. */
 static int end_line(struct answer *a, struct hth_err *err)
 {
+    int rc = a->opts->wrap ? put_wrapped(a, NULL, err) : HTH_OK;
+
+    if (rc != HTH_OK)
+        return rc;
     if (a->opts->json || a->last_byte == '\n' ||
         (a->tokens == 0 && a->last_byte == 0))
         return HTH_OK;
@@ -337,10 +358,12 @@ int hth_answer(struct hth_client *client, const struct hth_msg_submit *g,
         return rc;
     hth_buf_init(&a.text, TEXT_BYTES_MAX);
     hth_buf_init(&a.ids, TEXT_BYTES_MAX);
+    hth_buf_init(&a.lines, TEXT_BYTES_MAX);
     rc = follow(&a, err);
     if (rc != HTH_OK && a.done.kind == 0)
         (void)!hth_client_cancel(client, a.id, NULL);
     rc = conclude(&a, rc, err);
+    hth_buf_fini(&a.lines);
     hth_buf_fini(&a.ids);
     hth_buf_fini(&a.text);
     return rc;

@@ -19,6 +19,7 @@ struct hth_answer_end {
 
 struct hth_answer_opts {
     bool ids;                    /* print token ids, not text */
+    bool wrap;                   /* text, to the terminal's width */
     bool json;                   /* print one object at the end */
     bool verbose;                /* statistics on standard error at the end */
     struct hth_buf *keep;        /* the text goes here too, or NULL */

@@ -1,6 +1,8 @@
 /* chat_line.c - entries from the terminal, by libedit; plain lines where the
  * input is no terminal. */
 #include <errno.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +36,20 @@ static char *prompt(EditLine *e)
     return l != NULL && l->inside ? inner : outer;
 }
 
+/* libedit drops what the locale cannot read, and everything here is UTF-8,
+ * also where the user's locale is none or an old one. */
+static void read_utf8(void)
+{
+    if (setlocale(LC_CTYPE, "") == NULL ||
+        strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        (void)!setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 static void open_editor(struct hth_chat_lines *l)
 {
     HistEvent ev;
 
+    read_utf8();
     l->edit = el_init("hearth", stdin, stderr, stderr);
     if (l->edit == NULL)
         return;

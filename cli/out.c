@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define READ_BYTES 65536u
+#define OUT_COLUMNS_MAX 10000
 
 int hth_exit_code(int status)
 {
@@ -93,6 +95,19 @@ bool hth_err_is_terminal(void)
 
     return isatty(STDERR_FILENO) == 1 && term != NULL &&
            strcmp(term, "dumb") != 0;
+}
+
+unsigned hth_out_columns(void)
+{
+    const char *term = getenv("TERM"), *set = getenv("COLUMNS");
+    long given = set != NULL ? strtol(set, NULL, 10) : 0;
+    struct winsize size;
+
+    if (isatty(STDOUT_FILENO) != 1 || term == NULL || strcmp(term, "dumb") == 0)
+        return 0;
+    if (given > 0 && given <= OUT_COLUMNS_MAX)
+        return (unsigned)given;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 int hth_read_all(int fd, const char *what, struct hth_buf *out,

@@ -39,6 +39,10 @@ HTH_MUST_CHECK int hth_out_finish(struct hth_err *err);
 /* Standard error is a terminal that can redraw a line. */
 bool hth_err_is_terminal(void);
 
+/* Columns of a line of standard output now: COLUMNS where it is set, else the
+ * terminal's. 0: it is no terminal, or one that says nothing (TERM=dumb). */
+unsigned hth_out_columns(void);
+
 /* Append all that a descriptor gives to out; more than out->max bytes is
  * HTH_ELIMIT, and errors name `what`. */
 HTH_MUST_CHECK int hth_read_all(int fd, const char *what, struct hth_buf *out,

@@ -43,7 +43,8 @@ static int ask(struct chat *c, const struct hth_buf *question,
                struct hth_err *err)
 {
     struct hth_msg_submit *g = c->s.request;
-    struct hth_answer_opts opts = {.verbose = c->s.verbose, .last = &c->last};
+    struct hth_answer_opts opts = {
+        .wrap = true, .verbose = c->s.verbose, .last = &c->last};
     struct hth_buf body, answer;
     int rc = hth_chat_talk_add(&c->s.talk, "user", question, err);
 

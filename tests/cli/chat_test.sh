@@ -64,6 +64,31 @@ kill -INT $pid
 wait $pid
 [ -s out ] || fail 'no answer to interrupt'
 
+# At a terminal, which `script` makes, lines end between words; the words are
+# those that a file gets.
+if command -v script >/dev/null; then
+    enter 'The door' /bye
+    expect 0 chat -m "$model" -n 60 --temp 0 <in
+    tr -s ' \n' '\n\n' <out >flat
+    for columns in 24 60; do
+        COLUMNS=$columns TERM=xterm script -qec \
+            "'$HEARTH' chat -m '$model' -n 60 --temp 0 <in 2>err" \
+            /dev/null </dev/null | tr -d '\r' >out
+        [ "$(wc -L <out)" -le $columns ] || fail "$columns columns: $(cat out)"
+        tr -s ' \n' '\n\n' <out | cmp -s - flat ||
+            fail "other words: $(cat out)"
+    done
+    [ "$(wc -l <out)" -gt 1 ] || fail "one line: $(cat out)"
+    # What is typed is UTF-8 whatever the locale.
+    printf '/set system gr\303\274n\r/save %s\r/bye\r' "$PWD/typed.json" |
+        LC_ALL=C TERM=xterm script -qec "'$HEARTH' chat -m '$model'" \
+            /dev/null >out
+    grep -qF "$(printf 'gr\303\274n')" typed.json ||
+        fail "typed: $(cat typed.json out)"
+else
+    echo 'SKIPPED: a terminal: no script(1)'
+fi
+
 # Templates.
 case='{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":true,
 "bos_token":"<s>","kwargs":{"x":[1,"é"]}}'
