@@ -65,7 +65,8 @@ static void put_time(struct hth_buf *b, const struct hth_phases *p)
     hth_put_u8(b, '{');
     hth_json_field_number(b, "steps", (double)p->steps);
     hth_json_field_number(b, "compute_s", (double)p->compute_ns / 1e9);
-    hth_json_field_number(b, "transfer_s", (double)p->transfer_ns / 1e9);
+    hth_json_field_number(b, "send_s", (double)p->send_ns / 1e9);
+    hth_json_field_number(b, "receive_s", (double)p->receive_ns / 1e9);
     hth_json_field_number(b, "wait_s", (double)p->wait_ns / 1e9);
     hth_json_field_number(b, "disk_s", (double)p->disk_ns / 1e9);
     hth_put_u8(b, '}');

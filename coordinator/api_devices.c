@@ -73,7 +73,8 @@ static struct hth_phases since(const struct api_devices *then,
             was = &then->v[k].phases;
     return (struct hth_phases){.steps = p->steps - was->steps,
                                .compute_ns = p->compute_ns - was->compute_ns,
-                               .transfer_ns = p->transfer_ns - was->transfer_ns,
+                               .send_ns = p->send_ns - was->send_ns,
+                               .receive_ns = p->receive_ns - was->receive_ns,
                                .wait_ns = p->wait_ns - was->wait_ns,
                                .disk_ns = p->disk_ns - was->disk_ns};
 }
@@ -94,11 +95,12 @@ void hth__put_devices(struct hth_buf *b, const struct api_call *c)
         hth_json_field(b, "name", now->v[i].name);
         hth_put_printf(b,
                        ",\"steps\":%llu,\"compute_ms\":%.3f,"
-                       "\"transfer_ms\":%.3f,\"wait_ms\":%.3f,"
+                       "\"send_ms\":%.3f,\"receive_ms\":%.3f,"
+                       "\"wait_ms\":%.3f,"
                        "\"disk_ms\":%.3f}",
                        (unsigned long long)p.steps, (double)p.compute_ns / 1e6,
-                       (double)p.transfer_ns / 1e6, (double)p.wait_ns / 1e6,
-                       (double)p.disk_ns / 1e6);
+                       (double)p.send_ns / 1e6, (double)p.receive_ns / 1e6,
+                       (double)p.wait_ns / 1e6, (double)p.disk_ns / 1e6);
     }
     hth_put_u8(b, ']');
     free(now);

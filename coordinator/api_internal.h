@@ -282,7 +282,7 @@ enum api_finish {
 };
 
 /* What devices count anew with every session, added up over sessions. */
-#define API_NODE_COUNTS 6u
+#define API_NODE_COUNTS 7u
 
 struct api_node_counts {
     char device[HTH_DEVICE_ID_SIZE];

@@ -233,9 +233,9 @@ static const struct api_node_counts *count_node(struct api_metrics *m,
                                                 const struct hth_msg_node *n)
 {
     const struct hth_phases *p = &n->phases;
-    const uint64_t now[API_NODE_COUNTS] = {p->compute_ns, p->transfer_ns,
-                                           p->wait_ns,    p->disk_ns,
-                                           p->sent_bytes, p->received_bytes};
+    const uint64_t now[API_NODE_COUNTS] = {
+        p->compute_ns, p->send_ns,    p->receive_ns,    p->wait_ns,
+        p->disk_ns,    p->sent_bytes, p->received_bytes};
     struct api_node_counts *c;
     uint32_t i = 0;
 
@@ -258,7 +258,7 @@ static const struct api_node_counts *count_node(struct api_metrics *m,
 
 /* One counter of all devices, with values first to first + n - 1 of theirs. */
 struct count_row {
-    const char *name, *help, *key, *value[4];
+    const char *name, *help, *key, *value[5];
     uint32_t first, n;
     double unit;
 };
@@ -267,15 +267,15 @@ static const struct count_row count_rows[] = {
     {"node_phase_seconds_total",
      "Time in steps, by what it was for.",
      "phase",
-     {"compute", "transfer", "wait", "disk"},
+     {"compute", "send", "receive", "wait", "disk"},
      0,
-     4,
+     5,
      1e-9},
     {"comm_bytes_total",
      "Payload over data links with the coordinator.",
      "dir",
      {"sent", "received"},
-     4,
+     5,
      2,
      1}};
 

@@ -20,36 +20,21 @@ static const struct hth_session *session(const struct hth_engine *e)
     return hth_rank_session(e->rank);
 }
 
-/* The links' waits, of which the longest counts: they run side by side. */
-static uint64_t waited(const struct hth_engine *e)
-{
-    uint64_t longest = 0;
-
-    for (uint32_t i = 0; i + 1 < e->ranks; i++) {
-        struct hth_link_counters c = {0};
-
-        if (e->link[i] != NULL)
-            hth_link_counters(e->link[i], &c);
-        longest = c.wait_ns > longest ? c.wait_ns : longest;
-    }
-    return longest;
-}
-
 static void publish_phases(struct hth_engine *e)
 {
-    uint64_t now = waited(e), sent, received;
+    uint64_t sent, received;
     struct hth_rank_stats s;
 
-    hth_rank_note(e->rank, 0, now > e->waited_ns ? now - e->waited_ns : 0);
+    hth_rank_note(e->rank, 0, 0, 0); /* the steps were noted: the cache */
     hth_engine__traffic(e, &sent, &received);
     hth_rank_note_traffic(e->rank, sent, received);
-    e->waited_ns = now;
     hth_rank_stats(e->rank, &s);
     atomic_store(&e->phase_steps, s.phases.steps);
     atomic_store(&e->phase_ns[0], s.phases.compute_ns);
-    atomic_store(&e->phase_ns[1], s.phases.transfer_ns);
-    atomic_store(&e->phase_ns[2], s.phases.wait_ns);
-    atomic_store(&e->phase_ns[3], s.phases.disk_ns);
+    atomic_store(&e->phase_ns[1], s.phases.send_ns);
+    atomic_store(&e->phase_ns[2], s.phases.receive_ns);
+    atomic_store(&e->phase_ns[3], s.phases.wait_ns);
+    atomic_store(&e->phase_ns[4], s.phases.disk_ns);
     atomic_store(&e->sent_bytes, s.phases.sent_bytes);
     atomic_store(&e->received_bytes, s.phases.received_bytes);
 }
@@ -65,9 +50,10 @@ void hth_engine_phases(struct hth_engine *e, struct hth_phases *out)
 {
     out->steps = atomic_load(&e->phase_steps);
     out->compute_ns = atomic_load(&e->phase_ns[0]);
-    out->transfer_ns = atomic_load(&e->phase_ns[1]);
-    out->wait_ns = atomic_load(&e->phase_ns[2]);
-    out->disk_ns = atomic_load(&e->phase_ns[3]);
+    out->send_ns = atomic_load(&e->phase_ns[1]);
+    out->receive_ns = atomic_load(&e->phase_ns[2]);
+    out->wait_ns = atomic_load(&e->phase_ns[3]);
+    out->disk_ns = atomic_load(&e->phase_ns[4]);
     out->sent_bytes = atomic_load(&e->sent_bytes);
     out->received_bytes = atomic_load(&e->received_bytes);
 }

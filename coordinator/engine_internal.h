@@ -103,11 +103,11 @@ struct hth_engine {
     /* As of the last step, for other threads. */
     _Atomic uint32_t cache_blocks, cache_used, cache_kept;
     _Atomic uint64_t cache_kept_positions;
-    _Atomic uint64_t phase_ns[4]; /* of rank 0: compute, transfer, wait, disk */
+    /* Of rank 0: compute, send, receive, wait, disk. */
+    _Atomic uint64_t phase_ns[5];
     _Atomic uint64_t phase_steps, sent_bytes, received_bytes;
     _Atomic uint64_t step_since_ms; /* 0: between steps */
     _Atomic uint64_t read_tokens, found_tokens, made_tokens;
-    uint64_t waited_ns; /* over the links, when last looked at */
     struct hth_step step;
     float *x;         /* [rows_max][dim] */
     float *wanted;    /* [HTH_STEP_WANTS_MAX][dim] */

@@ -265,6 +265,37 @@ static int receive_results(struct hth_engine *e, struct hth_err *err)
     return HTH_OK;
 }
 
+/* Rank 0's own part, with the time its links took. They run side by side, so
+ * of both times the longest counts: for sending that of a thread, which serves
+ * its links one after the other (net/star_reduce.c). */
+static int run_own(struct hth_engine *e, const struct hth_batch *b,
+                   struct hth_err *err)
+{
+    uint32_t links = e->ranks - 1;
+    uint32_t threads = links > 1 ? hth_pool_threads(hth_rank_pool(e->rank)) : 1;
+    struct hth_link_counters was[HTH_RANKS_MAX], now;
+    uint64_t send_ns = 0, wait_ns = 0;
+    int rc;
+
+    for (uint32_t i = 0; i < links; i++)
+        hth_link_counters(e->link[i], &was[i]);
+    rc = hth_forward_step(hth_rank_forward(e->rank), b, err);
+    for (uint32_t t = 0; t < threads; t++) {
+        uint64_t first, count, sent_ns = 0;
+
+        hth_split(links, 1, t, threads, &first, &count);
+        for (uint64_t i = first; i < first + count; i++) {
+            hth_link_counters(e->link[i], &now);
+            sent_ns += now.send_ns - was[i].send_ns;
+            now.wait_ns -= was[i].wait_ns;
+            wait_ns = now.wait_ns > wait_ns ? now.wait_ns : wait_ns;
+        }
+        send_ns = sent_ns > send_ns ? sent_ns : send_ns;
+    }
+    hth_rank_note(e->rank, 0, send_ns, wait_ns);
+    return rc;
+}
+
 static int run(struct hth_engine *e, struct hth_err *err)
 {
     struct hth_batch b = {.rows = e->step.rows,
@@ -277,7 +308,7 @@ static int run(struct hth_engine *e, struct hth_err *err)
     b.lora = hth_adapters_rows(hth_rank_adapters(e->rank), b.seq, b.rows);
 
     if (rc == HTH_OK)
-        rc = hth_forward_step(hth_rank_forward(e->rank), &b, err);
+        rc = run_own(e, &b, err);
     if (rc != HTH_OK || e->step.wants == 0)
         return rc;
     rc = own_logits(e, err);

@@ -188,6 +188,9 @@ struct hth_link_counters {
     uint64_t payload_bytes_received;
     uint64_t overhead_bytes_sent; /* headers and tags */
     uint64_t overhead_bytes_received;
+    /* From hth_link_post() to the end of its first hth_link_progress()'s
+     * sending, and of later ones where the kernel took more. */
+    uint64_t send_ns;
     uint64_t wait_ns; /* in hth_link_wait() and blocking calls, not moving */
 };
 void hth_link_counters(const struct hth_link *l, struct hth_link_counters *out);

@@ -46,6 +46,7 @@ struct hth_link {
     size_t src_left;
     uint64_t send_tag;
     bool sending;
+    bool fresh;        /* posted, not pushed yet: send_since_ns is its post */
     bool send_blocked; /* the kernel took no more at the last try */
     uint8_t *out;
     size_t out_at;

@@ -170,11 +170,12 @@ void hth_link_sleep(struct hth_link *const *links, uint32_t count, int wake_fd,
 /* ---- waiting ------------------------------------------------------------- */
 
 /* Look again and again until something moves or budget_ns is over. 1, 0 or a
- * status, like look(). */
-static int spin(struct hth_link *const *links, uint32_t count,
-                uint64_t start_ns, uint64_t budget_ns)
+ * status, like look(). *at_ns: when waiting began; then, when the last look
+ * did. */
+static int spin(struct hth_link *const *links, uint32_t count, uint64_t *at_ns,
+                uint64_t budget_ns)
 {
-    uint64_t last = start_ns;
+    uint64_t start_ns = *at_ns, last = start_ns;
     int r = 0;
 
     if (atomic_fetch_add(&spinners, 1) < usable_cpus()) {
@@ -192,6 +193,7 @@ static int spin(struct hth_link *const *links, uint32_t count,
         }
     }
     atomic_fetch_sub(&spinners, 1);
+    *at_ns = last;
     return r;
 }
 
@@ -203,16 +205,19 @@ static bool may_spin(void)
     return false;
 }
 
+/* *at_ns: when waiting began; then, when it ended: before the look at which
+ * something moved, whose time is that of sending and receiving. */
 static int wait_moved(struct hth_link *const *links, uint32_t count,
-                      uint32_t timeout_ms, uint64_t start)
+                      uint32_t timeout_ms, uint64_t *at_ns)
 {
     uint64_t budget = spin_ns(links, count);
     int r = 0;
 
     if (budget > 0 && may_spin())
-        r = spin(links, count, start, budget);
+        r = spin(links, count, at_ns, budget);
     while (r == 0) {
         r = sleep_on(links, count, timeout_ms);
+        *at_ns = hth_now_ns();
         if (r == HTH_OK)
             r = look(links, count);
     }
@@ -222,8 +227,7 @@ static int wait_moved(struct hth_link *const *links, uint32_t count,
 int hth_link_wait(struct hth_link *const *links, uint32_t count,
                   uint32_t timeout_ms)
 {
-    uint64_t start;
-    uint64_t spent;
+    uint64_t start, end;
     bool any = false;
     int r;
 
@@ -235,12 +239,11 @@ int hth_link_wait(struct hth_link *const *links, uint32_t count,
     r = look(links, count);
     if (r != 0)
         return r < 0 ? r : HTH_OK;
-    start = hth_now_ns();
-    r = wait_moved(links, count, timeout_ms, start);
-    spent = hth_now_ns() - start;
+    start = end = hth_now_ns();
+    r = wait_moved(links, count, timeout_ms, &end);
     for (uint32_t i = 0; i < count; i++)
         if (links[i] != NULL)
-            links[i]->counters.wait_ns += spent;
+            links[i]->counters.wait_ns += end - start;
     return r < 0 ? r : HTH_OK;
 }
 

@@ -214,7 +214,8 @@ static void phase_fields(struct wire *w, struct hth_phases *p)
 {
     f_u64(w, &p->steps);
     f_u64(w, &p->compute_ns);
-    f_u64(w, &p->transfer_ns);
+    f_u64(w, &p->send_ns);
+    f_u64(w, &p->receive_ns);
     f_u64(w, &p->wait_ns);
     f_u64(w, &p->disk_ns);
     f_u64(w, &p->sent_bytes);

@@ -30,9 +30,10 @@
 
 /* The control protocol's versions this build speaks. HELLO and ERROR keep
  * their layout in all versions, so that a mismatch can be told. 2: adapters,
- * how prompts were computed, round trips. */
-#define HTH_PROTOCOL_MIN 2u
-#define HTH_PROTOCOL_MAX 2u
+ * how prompts were computed, round trips. 3: times of sending and of receiving
+ * apart. */
+#define HTH_PROTOCOL_MIN 3u
+#define HTH_PROTOCOL_MAX 3u
 
 /* X(name, number, text): requests below 64, answers from 64. */
 #define HTH_MSG_MAP(X)            \

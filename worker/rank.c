@@ -33,6 +33,7 @@ struct hth_rank {
     uint64_t told_ns;              /* when streaming was last logged */
     struct hth_loader_stats told;
     uint64_t told_steps, told_compute_ns;
+    uint64_t noted_reduce_ns; /* at the last hth_rank_note() */
     /* Buffers of the serving loop, made at open. */
     struct hth_step step;
     uint8_t *message;
@@ -42,7 +43,8 @@ struct hth_rank {
     float *logits; /* [HTH_STEP_WANTS_MAX][share.vocab] */
     uint8_t *result;
     /* Snapshot for other threads. */
-    _Atomic uint64_t steps, rows, compute_ns, reduce_ns, wait_ns, disk_ns;
+    _Atomic uint64_t steps, rows, compute_ns, disk_ns;
+    _Atomic uint64_t send_ns, receive_ns, wait_ns; /* together: of sums */
     _Atomic uint64_t kv_bytes, sent_bytes, received_bytes;
 };
 
@@ -466,14 +468,6 @@ void hth_rank_tell(struct hth_rank *r)
     r->told_compute_ns = t->compute_ns;
 }
 
-static uint64_t waited(const struct hth_link *link)
-{
-    struct hth_link_counters c;
-
-    hth_link_counters(link, &c);
-    return c.wait_ns;
-}
-
 static void note_traffic(struct hth_rank *r, const struct hth_link *link)
 {
     struct hth_link_counters c;
@@ -490,16 +484,19 @@ static int run_step(struct hth_rank *r, struct hth_link *link,
                           .pos = r->step.pos,
                           .x = r->x,
                           .halves = r->step.kind == HTH_STEP_HALVES};
-    uint64_t before = waited(link);
+    struct hth_link_counters was, now;
     int rc = reserve(r, link, err);
 
+    hth_link_counters(link, &was);
     b.lora = hth_adapters_rows(r->adapters, b.seq, b.rows);
     if (rc == HTH_OK && b.rows == 0)
         return HTH_OK;
     if (rc == HTH_OK)
         rc = hth_forward_step(r->forward, &b, err);
+    hth_link_counters(link, &now);
     if (rc == HTH_OK)
-        hth_rank_note(r, b.rows, waited(link) - before);
+        hth_rank_note(r, b.rows, now.send_ns - was.send_ns,
+                      now.wait_ns - was.wait_ns);
     if (rc == HTH_OK)
         rc = send_result(r, link, err);
     note_traffic(r, link);
@@ -592,17 +589,32 @@ int hth_rank_serve(struct hth_rank *r, struct hth_link *link,
     return rc;
 }
 
-void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns)
+static void add_ns(_Atomic uint64_t *sum, uint64_t ns)
+{
+    atomic_fetch_add_explicit(sum, ns, memory_order_relaxed);
+}
+
+void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t send_ns,
+                   uint64_t wait_ns)
 {
     const struct hth_forward_times *t = hth_forward_times(r->forward);
+    uint64_t sums_ns = t->reduce_ns - r->noted_reduce_ns;
+
+    r->noted_reduce_ns = t->reduce_ns;
+    if (send_ns + wait_ns > sums_ns) {
+        send_ns = (uint64_t)((double)sums_ns * (double)send_ns /
+                             (double)(send_ns + wait_ns));
+        wait_ns = sums_ns - send_ns;
+    }
 
     atomic_store_explicit(&r->steps, t->steps, memory_order_relaxed);
     atomic_store_explicit(&r->compute_ns, t->compute_ns, memory_order_relaxed);
-    atomic_store_explicit(&r->reduce_ns, t->reduce_ns, memory_order_relaxed);
     atomic_store_explicit(&r->disk_ns, t->op_ns[HTH_OP_BLOCKS],
                           memory_order_relaxed);
     atomic_fetch_add_explicit(&r->rows, rows, memory_order_relaxed);
-    atomic_fetch_add_explicit(&r->wait_ns, wait_ns, memory_order_relaxed);
+    add_ns(&r->send_ns, send_ns);
+    add_ns(&r->wait_ns, wait_ns);
+    add_ns(&r->receive_ns, sums_ns - send_ns - wait_ns);
     atomic_store_explicit(&r->kv_bytes,
                           hth_kv_bytes(hth_forward_kv(r->forward)),
                           memory_order_relaxed);
@@ -618,7 +630,6 @@ void hth_rank_note_traffic(struct hth_rank *r, uint64_t sent_bytes,
 
 void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
 {
-    uint64_t reduce = atomic_load_explicit(&r->reduce_ns, memory_order_relaxed);
     struct hth_phases *p = &out->phases;
 
     out->rows = atomic_load_explicit(&r->rows, memory_order_relaxed);
@@ -626,8 +637,8 @@ void hth_rank_stats(const struct hth_rank *r, struct hth_rank_stats *out)
     p->compute_ns = atomic_load_explicit(&r->compute_ns, memory_order_relaxed);
     p->wait_ns = atomic_load_explicit(&r->wait_ns, memory_order_relaxed);
     p->disk_ns = atomic_load_explicit(&r->disk_ns, memory_order_relaxed);
-    p->wait_ns = p->wait_ns < reduce ? p->wait_ns : reduce;
-    p->transfer_ns = reduce - p->wait_ns;
+    p->send_ns = atomic_load_explicit(&r->send_ns, memory_order_relaxed);
+    p->receive_ns = atomic_load_explicit(&r->receive_ns, memory_order_relaxed);
     p->sent_bytes = atomic_load_explicit(&r->sent_bytes, memory_order_relaxed);
     p->received_bytes =
         atomic_load_explicit(&r->received_bytes, memory_order_relaxed);

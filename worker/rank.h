@@ -113,9 +113,12 @@ bool hth_rank_ease(struct hth_rank *r);
 /* Empty every slot of the KV cache. */
 void hth_rank_forget(struct hth_rank *r);
 
-/* A step is over, of which wait_ns went by with nothing to send or receive:
- * for stats. The thread that ran it. */
-void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t wait_ns);
+/* A step is over, in which its links sent for send_ns and for wait_ns nothing
+ * came or went; the rest of the time of its sums was receiving. Sums that ran
+ * beside the computing may take longer than the step was held up by them: then
+ * both are scaled to that. For stats. The thread that ran it. */
+void hth_rank_note(struct hth_rank *r, uint32_t rows, uint64_t send_ns,
+                   uint64_t wait_ns);
 /* Payload over its links so far, for stats. The same thread. */
 void hth_rank_note_traffic(struct hth_rank *r, uint64_t sent_bytes,
                            uint64_t received_bytes);

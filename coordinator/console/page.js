@@ -395,7 +395,7 @@ function grow() {
 
 /* ---- cluster ----------------------------------------------------------- */
 
-const PHASES = ['compute', 'transfer', 'wait', 'disk'];
+const PHASES = ['compute', 'send', 'receive', 'wait', 'disk'];
 const HISTORY = 120; /* seconds */
 const history = [];
 

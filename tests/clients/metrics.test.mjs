@@ -157,6 +157,12 @@ test('counters only grow, by what was done', async () => {
   });
   assert.equal(sent(now).length, 2);
   assert.equal(spent(now).length, 2);
+  const phases = Object.keys(now.hearth_node_phase_seconds_total.samples)
+    .map((k) => /phase="(\w+)"/.exec(k)[1]);
+  assert.deepEqual([...new Set(phases)],
+    ['compute', 'send', 'receive', 'wait', 'disk']);
+  assert.ok(Object.entries(now.hearth_node_phase_seconds_total.samples)
+    .filter(([k]) => k.includes('phase="send"')).every(([, v]) => v > 0));
   lint(now);
   monotonic(before, now);
   const grown = (name, labels) =>

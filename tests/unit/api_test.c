@@ -132,6 +132,13 @@ Test(api, whole_answer)
     cr_assert_eq(json_integer_value(json_object_get(cluster, "nodes")), 1);
     cr_assert_geq(json_integer_value(json_object_get(device, "steps")), 10);
     cr_assert_gt(json_number_value(json_object_get(device, "compute_ms")), 0);
+    for (size_t i = 0; i < 4; i++) {
+        static const char *const rest[] = {"send_ms", "receive_ms", "wait_ms",
+                                           "disk_ms"};
+
+        cr_assert(json_is_number(json_object_get(device, rest[i])), "%s",
+                  rest[i]);
+    }
     cr_assert_str_eq(json_string_value(json_object_get(v, "object")),
                      "chat.completion");
     cr_assert_eq(

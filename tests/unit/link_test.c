@@ -676,6 +676,37 @@ Test(link, busy_is_not_an_end)
     hth_link_close(l[1]);
 }
 
+/* Sending, receiving and waiting are told apart, and no moment counts as two of
+ * them: what the kernel does not take is waited for. */
+Test(link, times_are_told_apart)
+{
+    enum { BYTES = 8 << 20 };
+    struct hth_link_counters c;
+    struct hth_link *l[2];
+    uint8_t b[4] = {0}, *much = calloc(1, BYTES);
+    struct hth_link_msg m = {.tag = 1, .data = b, .max = 4};
+    uint64_t start = hth_now_ns();
+    int rc;
+
+    tnet_raw_pair(HTH_CIPHER_AES128_GCM, l);
+    cr_assert_eq(hth_link_send(l[0], 1, b, 4, MS), 0);
+    cr_assert_eq(hth_link_recv_msg(l[1], &m, MS), 0);
+    hth_link_counters(l[1], &c);
+    cr_assert_eq(c.send_ns, 0, "it only received");
+    cr_assert_eq(c.wait_ns, 0, "it was there");
+    hth_link_counters(l[0], &c);
+    cr_assert_gt(c.send_ns, 0);
+    cr_assert_eq(c.wait_ns, 0, "the kernel took it at once");
+    rc = hth_link_send(l[0], 2, much, BYTES, 50);
+    cr_assert_eq(rc, HTH_ETIMEDOUT, "nobody reads");
+    hth_link_counters(l[0], &c);
+    cr_assert_gt(c.wait_ns, 0);
+    cr_assert_leq(c.send_ns + c.wait_ns, hth_now_ns() - start);
+    free(much);
+    hth_link_close(l[0]);
+    hth_link_close(l[1]);
+}
+
 /* ---- the handshake under attack ------------------------------------------ */
 
 Test(link, hello_survives_any_flip_and_cut)

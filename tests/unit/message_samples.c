@@ -62,7 +62,7 @@ static void fill_report(struct hth_msg_report *m)
     m->total_bytes = 20;
     m->fetched_bytes = 5;
     m->memory_bytes = 1000;
-    m->phases = (struct hth_phases){3, 4, 5, 6, 7, 8, 9};
+    m->phases = (struct hth_phases){3, 4, 5, 6, 7, 8, 9, 10};
     m->round_trip_ns = 250000;
     m->loras_number = 4;
     m->memory_short = 1;
