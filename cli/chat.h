@@ -1,6 +1,7 @@
 /* chat.h - what the files of `hearth chat` share.
  *
  * chat_line.c   lines from the terminal: editing, history, """ blocks
+ * chat_editor.c an entry in $VISUAL or $EDITOR
  * chat_talk.c   the conversation: messages, saving, loading
  * chat_set.c    /set and /show
  * chat_info.c   what the coordinator tells: /nodes, /show info
@@ -41,6 +42,11 @@ enum hth_chat_read {
 /* Read one entry: a line, or lines between """ and """. */
 enum hth_chat_read hth_chat_read(struct hth_chat_lines *l,
                                  struct hth_buf *text);
+
+/* Let the user's editor change text; waits until it is over. Errors: HTH_EIO
+ * (no editor, or it failed), HTH_ELIMIT (longer than text->max); then text is
+ * not what the user had. */
+HTH_MUST_CHECK int hth_chat_edit(struct hth_buf *text, struct hth_err *err);
 
 /* ---- the conversation
  * -------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,48 @@ static char *prompt(EditLine *e)
     return l != NULL && l->inside ? inner : outer;
 }
 
+/* The line becomes text, in which newlines stand as they are. */
+static bool replace_line(EditLine *e, const char *text)
+{
+    const LineInfoW *w = el_wline(e);
+    int n = (int)(w->lastchar - w->buffer);
+
+    if (mbstowcs(NULL, text, 0) == (size_t)-1)
+        return false;
+    el_cursor(e, (int)(w->lastchar - w->cursor));
+    if (n > 0)
+        el_deletestr(e, n);
+    return *text == '\0' || el_insertstr(e, text) == 0;
+}
+
+/* Ctrl-G: the entry in the user's editor. Ctrl-C there is the editor's, and the
+ * line stays as it was where anything fails. */
+static unsigned char edit(EditLine *e, int key)
+{
+    const LineInfo *line = el_line(e);
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+    struct hth_buf text;
+    struct hth_err err;
+    int rc;
+
+    (void)key;
+    hth_buf_init(&text, HTH_PROMPT_BYTES_MAX);
+    if (line->lastchar > line->buffer)
+        hth_put_bytes(&text, line->buffer,
+                      (size_t)(line->lastchar - line->buffer));
+    sigaction(SIGINT, &ignore, &before);
+    el_set(e, EL_PREP_TERM, 0);
+    rc = hth_chat_edit(&text, &err);
+    el_set(e, EL_PREP_TERM, 1);
+    sigaction(SIGINT, &before, NULL);
+    if (rc == HTH_OK && !replace_line(e, hth_buf_cstr(&text)))
+        rc = hth_fail(&err, HTH_EINVAL, "the text is not UTF-8");
+    if (rc != HTH_OK)
+        fprintf(stderr, "\n%s\n", err.text);
+    hth_buf_fini(&text);
+    return CC_REDISPLAY;
+}
+
 /* libedit drops what the locale cannot read, and everything here is UTF-8,
  * also where the user's locale is none or an old one. */
 static void read_utf8(void)
@@ -57,6 +100,8 @@ static void open_editor(struct hth_chat_lines *l)
     el_set(l->edit, EL_PROMPT, prompt);
     el_set(l->edit, EL_EDITOR, "emacs");
     el_set(l->edit, EL_SIGNAL, 0);
+    el_set(l->edit, EL_ADDFN, "edit-entry", "the entry in an editor", edit);
+    el_set(l->edit, EL_BIND, "^G", "edit-entry", NULL);
     l->history = history_init();
     if (l->history == NULL)
         return;

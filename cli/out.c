@@ -11,6 +11,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cli/options.h"
+
 #define READ_BYTES 65536u
 #define OUT_COLUMNS_MAX 10000
 
@@ -100,12 +102,13 @@ bool hth_err_is_terminal(void)
 unsigned hth_out_columns(void)
 {
     const char *term = getenv("TERM"), *set = getenv("COLUMNS");
-    long given = set != NULL ? strtol(set, NULL, 10) : 0;
+    int64_t given = 0;
     struct winsize size;
 
     if (isatty(STDOUT_FILENO) != 1 || term == NULL || strcmp(term, "dumb") == 0)
         return 0;
-    if (given > 0 && given <= OUT_COLUMNS_MAX)
+    if (set != NULL && hth_parse_int(set, &given) == HTH_OK && given > 0 &&
+        given <= OUT_COLUMNS_MAX)
         return (unsigned)given;
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }

@@ -101,7 +101,7 @@ static void help(void)
             "/bye            leave (also Ctrl-D)\n"
             "/?, /help       this list\n"
             "\"\"\" begins and ends a text of several lines; Ctrl-C "
-            "stops an answer.\n");
+            "stops an answer; Ctrl-G opens $VISUAL or $EDITOR.\n");
 }
 
 /* A name becomes a file beside the history; a path is a path. */

@@ -85,6 +85,18 @@ if command -v script >/dev/null; then
             /dev/null >out
     grep -qF "$(printf 'gr\303\274n')" typed.json ||
         fail "typed: $(cat typed.json out)"
+    # Ctrl-G: the entry goes to the editor and comes back.
+    mkdir tmp
+    printf '%s\n' '#!/bin/sh' 'stat -c %a "$1" >mode' 'cat "$1" >given' \
+        'printf "one\\ntwo\\n" >"$1"' >ed
+    chmod +x ed
+    printf 'draft\a\r/save %s\r/bye\r' "$PWD/edited.json" |
+        VISUAL="$PWD/ed" TMPDIR="$PWD/tmp" TERM=xterm \
+            script -qec "'$HEARTH' chat -m '$model' -n 4" /dev/null >out
+    [ "$(cat mode given)" = "600
+draft" ] || fail "the editor got: $(cat mode given)"
+    grep -qF '"one\ntwo"' edited.json || fail "edited: $(cat edited.json out)"
+    [ -z "$(ls tmp | grep entry)" ] || fail "left behind: $(ls tmp)"
 else
     echo 'SKIPPED: a terminal: no script(1)'
 fi
