@@ -1,6 +1,6 @@
 /* kernels_rows_avxvnni.c - products of packed weights with the 8-bit dot
  * products that CPUs without AVX-512 have since Alder Lake. All else comes from
- * the AVX2 set. No failure, no state; scratch is some 12 KB of stack. */
+ * the AVX2 set. No failure, no state; scratch is some 190 KB of stack. */
 #define HTH_ROWS_VNNI
 #include "kernels/gemm_rows_avx2.h"
 
